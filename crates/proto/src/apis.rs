@@ -1,0 +1,1 @@
+api!("kv-admin", kv_admin);

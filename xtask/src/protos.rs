@@ -1,0 +1,68 @@
+//! Generates the Rust code of every wire schema under `proto/`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use prost::Message;
+
+use crate::root;
+
+/// One module of the proto crate.
+pub struct Api {
+    /// Module name, and folder under `gen/`.
+    pub module: &'static str,
+    /// Cargo feature that turns the module on.
+    pub feature: &'static str,
+    /// Root files, relative to `proto/`; what they import is generated with them.
+    pub files: &'static [&'static str],
+    /// Whether client and server stubs are wanted besides the messages.
+    pub services: bool,
+}
+
+/// Every API, in alphabetical order of module.
+pub const APIS: &[Api] = &[Api {
+    module: "kv_admin",
+    feature: "kv-admin",
+    files: &["flotilla/kv/v1/admin.proto"],
+    services: true,
+}];
+
+/// Writes `gen/` and `apis.rs` below `out`.
+pub fn generate(out: &Path) -> Result<()> {
+    let mut list = String::new();
+    for api in APIS {
+        generate_api(api, &out.join("gen").join(api.module))
+            .with_context(|| format!("generate {}", api.module))?;
+        list.push_str(&format!("api!(\"{}\", {});\n", api.feature, api.module));
+    }
+    fs::write(out.join("apis.rs"), list).context("write apis.rs")
+}
+
+fn generate_api(api: &Api, dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    fs::create_dir_all(dir)?;
+    let proto = root().join("proto");
+    let mut compiler = protox::Compiler::new([&proto])?;
+    compiler.include_source_info(true).include_imports(true);
+    for file in api.files {
+        compiler.open_file(proto.join(file)).with_context(|| format!("compile {file}"))?;
+    }
+    let with_comments = compiler.file_descriptor_set();
+    let mut config = tonic_prost_build::Config::new();
+    config.out_dir(dir).include_file("mod.rs").bytes(["."]);
+    tonic_prost_build::configure()
+        .build_client(api.services)
+        .build_server(api.services)
+        .build_transport(true)
+        .out_dir(dir)
+        .compile_fds_with_config(with_comments.clone(), config)?;
+    let mut bare = with_comments;
+    for file in &mut bare.file {
+        file.source_code_info = None;
+    }
+    fs::write(dir.join("descriptors.bin"), bare.encode_to_vec())?;
+    Ok(())
+}
