@@ -4,8 +4,10 @@ SHELL := /bin/bash
 
 ROCKSDB_DIR := $(HOME)/.cache/flotilla/rocksdb-0.19.0-11.8.1
 # A finished RocksDB archive, if there is one, spares twenty CPU minutes of C++ (see xtask/src/rocksdb.rs).
-export ROCKSDB_LIB_DIR = $(if $(wildcard $(ROCKSDB_DIR)/librocksdb.a),$(ROCKSDB_DIR))
-export ROCKSDB_STATIC = $(if $(ROCKSDB_LIB_DIR),1)
+ifneq ($(wildcard $(ROCKSDB_DIR)/librocksdb.a),)
+export ROCKSDB_LIB_DIR := $(ROCKSDB_DIR)
+export ROCKSDB_STATIC := 1
+endif
 
 .PHONY: help
 help: ## Show the targets

@@ -1,0 +1,1 @@
+//! Controllers that bring the cluster to the desired state.

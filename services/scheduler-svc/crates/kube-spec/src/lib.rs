@@ -1,0 +1,1 @@
+//! Tables of the Kubernetes API: kinds, fields, numbers, merge keys, defaults.

@@ -1,0 +1,1 @@
+//! The scheduling decision: pure, deterministic, without I/O or clock.

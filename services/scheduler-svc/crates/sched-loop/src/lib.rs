@@ -1,0 +1,1 @@
+//! Feeds the scheduling core from the API and binds pods.

@@ -1,0 +1,1 @@
+//! Serves Services and Ingresses to Envoy-compatible proxies over xDS.
