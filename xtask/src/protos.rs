@@ -21,12 +21,26 @@ pub struct Api {
 }
 
 /// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[Api {
-    module: "kv_admin",
-    feature: "kv-admin",
-    files: &["flotilla/kv/v1/admin.proto"],
-    services: true,
-}];
+pub const APIS: &[Api] = &[
+    Api {
+        module: "etcd",
+        feature: "etcd",
+        files: &[
+            "etcd/etcdserverpb/rpc.proto",
+            "etcd/etcdserverpb/raft_internal.proto",
+            "etcd/leasepb/lease.proto",
+            "etcd/v3electionpb/v3election.proto",
+            "etcd/v3lockpb/v3lock.proto",
+        ],
+        services: true,
+    },
+    Api {
+        module: "kv_admin",
+        feature: "kv-admin",
+        files: &["flotilla/kv/v1/admin.proto"],
+        services: true,
+    },
+];
 
 /// Writes `gen/` and `apis.rs` below `out`.
 pub fn generate(out: &Path) -> Result<()> {

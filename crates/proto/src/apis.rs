@@ -1,1 +1,2 @@
+api!("etcd", etcd);
 api!("kv-admin", kv_admin);
