@@ -23,6 +23,47 @@ pub struct Api {
 /// Every API, in alphabetical order of module.
 pub const APIS: &[Api] = &[
     Api {
+    /// Module name, and folder under `gen/`.
+    pub module: &'static str,
+    /// Cargo feature that turns the module on.
+    pub feature: &'static str,
+    /// Root files, relative to `proto/`; what they import is generated with them.
+    pub files: &'static [&'static str],
+    /// Whether client and server stubs are wanted besides the messages.
+    pub services: bool,
+}
+
+/// Every API, in alphabetical order of module.
+pub const APIS: &[Api] = &[
+    Api {
+        module: "containerd",
+        feature: "containerd",
+        files: &[
+            "containerd/services/content/v1/content.proto",
+            "containerd/services/diff/v1/diff.proto",
+            "containerd/services/images/v1/images.proto",
+            "containerd/services/leases/v1/leases.proto",
+            "containerd/services/namespaces/v1/namespace.proto",
+            "containerd/services/snapshots/v1/snapshots.proto",
+            "containerd/services/version/v1/version.proto",
+        ],
+        services: true,
+    },
+    Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
+    Api {
+    /// Module name, and folder under `gen/`.
+    pub module: &'static str,
+    /// Cargo feature that turns the module on.
+    pub feature: &'static str,
+    /// Root files, relative to `proto/`; what they import is generated with them.
+    pub files: &'static [&'static str],
+    /// Whether client and server stubs are wanted besides the messages.
+    pub services: bool,
+}
+
+/// Every API, in alphabetical order of module.
+pub const APIS: &[Api] = &[
+    Api {
         module: "etcd",
         feature: "etcd",
         files: &[
@@ -32,6 +73,12 @@ pub const APIS: &[Api] = &[
             "etcd/v3electionpb/v3election.proto",
             "etcd/v3lockpb/v3lock.proto",
         ],
+        services: true,
+    },
+    Api {
+        module: "image",
+        feature: "image",
+        files: &["flotilla/image/v1/build.proto", "flotilla/image/v1/image_ops.proto"],
         services: true,
     },
     Api {
