@@ -21,12 +21,38 @@ pub struct Api {
 }
 
 /// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[Api {
-    module: "kv_admin",
-    feature: "kv-admin",
-    files: &["flotilla/kv/v1/admin.proto"],
-    services: true,
-}];
+pub const APIS: &[Api] = &[
+    Api {
+        module: "envoy",
+        feature: "envoy",
+        files: &[
+            "envoy/config/bootstrap/v3/bootstrap.proto",
+            "envoy/config/route/v3/route.proto",
+            "envoy/extensions/access_loggers/file/v3/file.proto",
+            "envoy/extensions/access_loggers/stream/v3/stream.proto",
+            "envoy/extensions/filters/http/router/v3/router.proto",
+            "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+            "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+            "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
+            "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+            "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+            "envoy/service/discovery/v3/ads.proto",
+        ],
+        services: true,
+    },
+    Api {
+        module: "gateway",
+        feature: "gateway",
+        files: &["flotilla/gateway/v1/registry.proto"],
+        services: true,
+    },
+    Api {
+        module: "kv_admin",
+        feature: "kv-admin",
+        files: &["flotilla/kv/v1/admin.proto"],
+        services: true,
+    },
+];
 
 /// Writes `gen/` and `apis.rs` below `out`.
 pub fn generate(out: &Path) -> Result<()> {

@@ -1,1 +1,3 @@
+api!("envoy", envoy);
+api!("gateway", gateway);
 api!("kv-admin", kv_admin);
