@@ -36,6 +36,19 @@ pub const APIS: &[Api] = &[
 /// Every API, in alphabetical order of module.
 pub const APIS: &[Api] = &[
     Api {
+    /// Module name, and folder under `gen/`.
+    pub module: &'static str,
+    /// Cargo feature that turns the module on.
+    pub feature: &'static str,
+    /// Root files, relative to `proto/`; what they import is generated with them.
+    pub files: &'static [&'static str],
+    /// Whether client and server stubs are wanted besides the messages.
+    pub services: bool,
+}
+
+/// Every API, in alphabetical order of module.
+pub const APIS: &[Api] = &[
+    Api {
         module: "containerd",
         feature: "containerd",
         files: &[
@@ -64,6 +77,37 @@ pub const APIS: &[Api] = &[
 /// Every API, in alphabetical order of module.
 pub const APIS: &[Api] = &[
     Api {
+        module: "envoy",
+        feature: "envoy",
+        files: &[
+            "envoy/config/bootstrap/v3/bootstrap.proto",
+            "envoy/config/route/v3/route.proto",
+            "envoy/extensions/access_loggers/file/v3/file.proto",
+            "envoy/extensions/access_loggers/stream/v3/stream.proto",
+            "envoy/extensions/filters/http/router/v3/router.proto",
+            "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+            "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+            "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
+            "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+            "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+            "envoy/service/discovery/v3/ads.proto",
+        ],
+        services: true,
+    },
+    Api {
+    /// Module name, and folder under `gen/`.
+    pub module: &'static str,
+    /// Cargo feature that turns the module on.
+    pub feature: &'static str,
+    /// Root files, relative to `proto/`; what they import is generated with them.
+    pub files: &'static [&'static str],
+    /// Whether client and server stubs are wanted besides the messages.
+    pub services: bool,
+}
+
+/// Every API, in alphabetical order of module.
+pub const APIS: &[Api] = &[
+    Api {
         module: "etcd",
         feature: "etcd",
         files: &[
@@ -73,6 +117,12 @@ pub const APIS: &[Api] = &[
             "etcd/v3electionpb/v3election.proto",
             "etcd/v3lockpb/v3lock.proto",
         ],
+        services: true,
+    },
+    Api {
+        module: "gateway",
+        feature: "gateway",
+        files: &["flotilla/gateway/v1/registry.proto"],
         services: true,
     },
     Api {
