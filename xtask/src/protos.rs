@@ -21,12 +21,30 @@ pub struct Api {
 }
 
 /// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[Api {
-    module: "kv_admin",
-    feature: "kv-admin",
-    files: &["flotilla/kv/v1/admin.proto"],
-    services: true,
-}];
+pub const APIS: &[Api] = &[
+    Api {
+        module: "containerd",
+        feature: "containerd",
+        files: &[
+            "containerd/services/content/v1/content.proto",
+            "containerd/services/diff/v1/diff.proto",
+            "containerd/services/images/v1/images.proto",
+            "containerd/services/leases/v1/leases.proto",
+            "containerd/services/namespaces/v1/namespace.proto",
+            "containerd/services/snapshots/v1/snapshots.proto",
+            "containerd/services/version/v1/version.proto",
+        ],
+        services: true,
+    },
+    Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
+    Api {
+        module: "image",
+        feature: "image",
+        files: &["flotilla/image/v1/build.proto", "flotilla/image/v1/image_ops.proto"],
+        services: true,
+    },
+    Api { module: "kv_admin", feature: "kv-admin", files: &["flotilla/kv/v1/admin.proto"], services: true },
+];
 
 /// Writes `gen/` and `apis.rs` below `out`.
 pub fn generate(out: &Path) -> Result<()> {

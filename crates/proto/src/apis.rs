@@ -1,1 +1,4 @@
+api!("containerd", containerd);
+api!("cri", cri);
+api!("image", image);
 api!("kv-admin", kv_admin);
