@@ -23,32 +23,6 @@ pub struct Api {
 /// Every API, in alphabetical order of module.
 pub const APIS: &[Api] = &[
     Api {
-    /// Module name, and folder under `gen/`.
-    pub module: &'static str,
-    /// Cargo feature that turns the module on.
-    pub feature: &'static str,
-    /// Root files, relative to `proto/`; what they import is generated with them.
-    pub files: &'static [&'static str],
-    /// Whether client and server stubs are wanted besides the messages.
-    pub services: bool,
-}
-
-/// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[
-    Api {
-    /// Module name, and folder under `gen/`.
-    pub module: &'static str,
-    /// Cargo feature that turns the module on.
-    pub feature: &'static str,
-    /// Root files, relative to `proto/`; what they import is generated with them.
-    pub files: &'static [&'static str],
-    /// Whether client and server stubs are wanted besides the messages.
-    pub services: bool,
-}
-
-/// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[
-    Api {
         module: "containerd",
         feature: "containerd",
         files: &[
@@ -63,19 +37,6 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
-    Api {
-    /// Module name, and folder under `gen/`.
-    pub module: &'static str,
-    /// Cargo feature that turns the module on.
-    pub feature: &'static str,
-    /// Root files, relative to `proto/`; what they import is generated with them.
-    pub files: &'static [&'static str],
-    /// Whether client and server stubs are wanted besides the messages.
-    pub services: bool,
-}
-
-/// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[
     Api {
         module: "envoy",
         feature: "envoy",
@@ -94,19 +55,6 @@ pub const APIS: &[Api] = &[
         ],
         services: true,
     },
-    Api {
-    /// Module name, and folder under `gen/`.
-    pub module: &'static str,
-    /// Cargo feature that turns the module on.
-    pub feature: &'static str,
-    /// Root files, relative to `proto/`; what they import is generated with them.
-    pub files: &'static [&'static str],
-    /// Whether client and server stubs are wanted besides the messages.
-    pub services: bool,
-}
-
-/// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[
     Api {
         module: "etcd",
         feature: "etcd",
