@@ -37,6 +37,7 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
+    Api { module: "dns", feature: "dns", files: &["flotilla/dns/v1/dns.proto"], services: true },
     Api {
         module: "envoy",
         feature: "envoy",

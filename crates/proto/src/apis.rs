@@ -1,5 +1,6 @@
 api!("containerd", containerd);
 api!("cri", cri);
+api!("dns", dns);
 api!("envoy", envoy);
 api!("etcd", etcd);
 api!("gateway", gateway);
