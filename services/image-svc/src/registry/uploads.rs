@@ -173,7 +173,6 @@ impl Registry {
             (header::LOCATION, value(place)),
             (header::RANGE, value(format!("0-{last}"))),
             (HeaderName::from_static("docker-upload-uuid"), value(session.id.clone())),
-            (header::CONTENT_LENGTH, value("0".to_owned())),
         ]
     }
 
@@ -181,9 +180,6 @@ impl Registry {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         response.headers_mut().extend(self.progress_headers(session));
-        if status == StatusCode::NO_CONTENT {
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-        }
         Ok(response)
     }
 
