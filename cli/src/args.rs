@@ -6,11 +6,19 @@ use clap::{Args, Parser, Subcommand};
 
 /// Starts, watches and stops the suite on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "flotilla", version, about, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "Examples:\n  flotilla up                      start everything, stream the logs, Ctrl-C stops\n  \
+#[command(
+    name = "flotilla",
+    version,
+    about,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Examples:\n  flotilla up                      start everything, stream the logs, Ctrl-C stops\n  \
     flotilla up --detach             the same in the background\n  \
     flotilla up --kv-endpoints http://10.0.0.5:2379   use an etcd that runs elsewhere\n  \
-    kubectl --kubeconfig <(flotilla kubeconfig) get pods -A\n  flotilla logs -f gateway")]
+    kubectl --kubeconfig <(flotilla kubeconfig) get pods -A\n  flotilla logs -f gateway"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,6 +40,8 @@ pub enum Command {
     Kubeconfig(RootArgs),
     /// Say what this machine lacks and how to fix it
     Doctor(DoctorArgs),
+    /// Do the main job from an image to a rollout, step by step
+    Demo(Box<crate::demo::DemoArgs>),
 }
 
 /// Where the suite keeps everything.

@@ -30,7 +30,8 @@ pub fn write(args: &UpArgs, plan: &Plan) -> Result<(), String> {
     ];
     for (name, text) in files {
         let path = plan.layout.config(name);
-        fs::write(&path, text).map_err(|error: io::Error| format!("cannot write {}: {error}", path.display()))?;
+        fs::write(&path, text)
+            .map_err(|error: io::Error| format!("cannot write {}: {error}", path.display()))?;
     }
     Ok(())
 }
@@ -43,10 +44,16 @@ fn registry(ports: &Ports) -> String {
 }
 
 fn upstream_exists() -> bool {
-    fs::read_to_string("/etc/resolv.conf").is_ok_and(|text| text.lines().any(|line| line.starts_with("nameserver")))
+    fs::read_to_string("/etc/resolv.conf")
+        .is_ok_and(|text| text.lines().any(|line| line.starts_with("nameserver")))
 }
 
-fn corefile(ports: &Ports, kubeconfig: &Path, bridge: Option<std::net::Ipv4Addr>, forward: bool) -> String {
+fn corefile(
+    ports: &Ports,
+    kubeconfig: &Path,
+    bridge: Option<std::net::Ipv4Addr>,
+    forward: bool,
+) -> String {
     let bridge = bridge.map(|address| format!(" {address}")).unwrap_or_default();
     let forward = if forward { "    forward . /etc/resolv.conf\n" } else { "" };
     format!(
@@ -102,7 +109,8 @@ fn gateway(args: &UpArgs, plan: &Plan) -> String {
     let (from, to) = (&Ports::ORIGINALS, &plan.ports);
     let mut text = BOOTSTRAP.to_owned();
     // Two passes: a new port may equal another service's old one.
-    let pairs: Vec<(u16, u16)> = from.all().iter().zip(to.all()).map(|((_, old), (_, new))| (*old, new)).collect();
+    let pairs: Vec<(u16, u16)> =
+        from.all().iter().zip(to.all()).map(|((_, old), (_, new))| (*old, new)).collect();
     for (index, (old, _)) in pairs.iter().enumerate() {
         text = text.replace(&format!("port_value: {old}\n"), &format!("port_value: @{index}@\n"));
         text = text.replace(&format!("port_value: {old} }}"), &format!("port_value: @{index}@ }}"));
@@ -110,9 +118,15 @@ fn gateway(args: &UpArgs, plan: &Plan) -> String {
     for (index, (_, new)) in pairs.iter().enumerate() {
         text = text.replace(&format!("@{index}@"), &new.to_string());
     }
-    let image = args.image_endpoint.clone().unwrap_or_else(|| format!("unix://{}", plan.layout.run("image.sock").display()));
-    text.replace("/run/flotilla/runtime.sock", &plan.layout.run("runtime.sock").display().to_string())
-        .replace("/run/flotilla/image.sock", image.trim_start_matches("unix://"))
+    let image = args
+        .image_endpoint
+        .clone()
+        .unwrap_or_else(|| format!("unix://{}", plan.layout.run("image.sock").display()));
+    text.replace(
+        "/run/flotilla/runtime.sock",
+        &plan.layout.run("runtime.sock").display().to_string(),
+    )
+    .replace("/run/flotilla/image.sock", image.trim_start_matches("unix://"))
 }
 
 /// Gives the cluster its DNS Service: the well-known address, led to dns-svc on this machine.
@@ -120,13 +134,16 @@ fn gateway(args: &UpArgs, plan: &Plan) -> String {
 /// # Errors
 /// What the API says.
 pub async fn apply_cluster_objects(args: &UpArgs, plan: &Plan) -> Result<(), String> {
-    let (Some(service), Some(bridge)) = (Plan::dns_service_address(args), Plan::bridge_address(args)) else {
+    let (Some(service), Some(bridge)) =
+        (Plan::dns_service_address(args), Plan::bridge_address(args))
+    else {
         return Err(format!("{} or {} is no IPv4 range", args.service_cidr, args.pod_cidr));
     };
     if args.without_runtime {
         return Ok(());
     }
-    let config = KubeConfig::from_file(&plan.layout.kubeconfig()).map_err(|error| error.to_string())?;
+    let config =
+        KubeConfig::from_file(&plan.layout.kubeconfig()).map_err(|error| error.to_string())?;
     let client = Client::new(config, "flotilla").map_err(|error| error.to_string())?;
     let meta = json!({"name": "kube-dns", "namespace": "kube-system",
         "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", "kubernetes.io/cluster-service": "true"}});
@@ -140,11 +157,22 @@ pub async fn apply_cluster_objects(args: &UpArgs, plan: &Plan) -> Result<(), Str
         "ports": [{"name": "dns", "protocol": "UDP", "port": plan.ports.dns},
             {"name": "dns-tcp", "protocol": "TCP", "port": plan.ports.dns}]});
     ensure(&client, "/api/v1/namespaces/kube-system/services", "kube-dns", &service).await?;
-    ensure(&client, "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", "kube-dns-host", &slice).await
+    ensure(
+        &client,
+        "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices",
+        "kube-dns-host",
+        &slice,
+    )
+    .await
 }
 
 /// Creates the object; one that is there already from an earlier start is replaced if its ports changed.
-async fn ensure(client: &Client, collection: &str, name: &str, object: &Value) -> Result<(), String> {
+async fn ensure(
+    client: &Client,
+    collection: &str,
+    name: &str,
+    object: &Value,
+) -> Result<(), String> {
     const PATIENCE: u32 = 50;
     for attempt in 0.. {
         match client.create::<Value>(collection, object).await {
@@ -155,7 +183,10 @@ async fn ensure(client: &Client, collection: &str, name: &str, object: &Value) -
                 return patched.map(drop).map_err(|error| format!("cannot update {name}: {error}"));
             }
             // The namespace appears a moment after the API is ready.
-            Err(error) if attempt < PATIENCE && (error.is_not_found() || matches!(error, Error::Connection(_))) => {
+            Err(error)
+                if attempt < PATIENCE
+                    && (error.is_not_found() || matches!(error, Error::Connection(_))) =>
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(format!("cannot create {name}: {error}")),

@@ -44,7 +44,10 @@ pub async fn run(args: &DoctorArgs) -> Result<(), ExitError> {
     let mut checks = binaries(&bin_dir);
     checks.extend(machine());
     checks.push(disk(layout.root()));
-    let running = State::load(&layout.state()).ok().flatten().is_some_and(|state| state.supervisor.is_alive());
+    let running = State::load(&layout.state())
+        .ok()
+        .flatten()
+        .is_some_and(|state| state.supervisor.is_alive());
     if !running {
         checks.extend(ports(&Ports::choose(args.port_base)));
     }
@@ -70,10 +73,17 @@ pub fn refuse_if_impossible(args: &UpArgs, plan: &Plan, bin_dir: &Path) -> Resul
     let wanted: Vec<&str> = plan.services.iter().map(|service| service.name).collect();
     let mut checks = binaries(bin_dir);
     checks.retain(|check| wanted.iter().any(|name| check.what.ends_with(name)));
-    checks.extend(machine().into_iter().filter(|check| !(check.for_pods_only && args.without_runtime)));
+    checks.extend(
+        machine().into_iter().filter(|check| !(check.for_pods_only && args.without_runtime)),
+    );
     let started = ports(&plan.ports);
-    checks.extend(started.into_iter().filter(|check| wanted.iter().any(|name| check.what.starts_with(name))));
-    match checks.into_iter().find_map(|check| check.problem.map(|fix| format!("{}: {fix}", check.what))) {
+    checks.extend(
+        started.into_iter().filter(|check| wanted.iter().any(|name| check.what.starts_with(name))),
+    );
+    match checks
+        .into_iter()
+        .find_map(|check| check.problem.map(|fix| format!("{}: {fix}", check.what)))
+    {
         None => Ok(()),
         Some(reason) => Err(ExitError::unavailable(reason)),
     }
@@ -83,7 +93,10 @@ fn binaries(dir: &Path) -> Vec<Check> {
     BINARIES
         .iter()
         .map(|name| {
-            let fix = format!("not in {}; build it with `make build` or name the folder with --bin-dir", dir.display());
+            let fix = format!(
+                "not in {}; build it with `make build` or name the folder with --bin-dir",
+                dir.display()
+            );
             Check::new(format!("program {name}"), dir.join(name).exists(), fix)
         })
         .collect()
@@ -112,13 +125,18 @@ fn machine() -> Vec<Check> {
 
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).exists())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(program).exists())
 }
 
 fn disk(root: &Path) -> Check {
     let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    let free = nix::sys::statvfs::statvfs(existing).map(|s| s.blocks_available() * s.fragment_size()).unwrap_or_default();
-    let fix = format!("{} MiB are free in {}; choose another --root", free >> 20, existing.display());
+    let free = nix::sys::statvfs::statvfs(existing)
+        .map(|s| s.blocks_available() * s.fragment_size())
+        .unwrap_or_default();
+    let fix =
+        format!("{} MiB are free in {}; choose another --root", free >> 20, existing.display());
     Check::new("1 GiB of disk", free >= ENOUGH_DISK, fix)
 }
 

@@ -28,12 +28,16 @@ pub async fn run(args: &DownArgs) -> Result<(), ExitError> {
         Some(state) => stop_orphans(&layout, &state).await,
         None if args.purge => {}
         None => {
-            return Err(ExitError::unavailable(format!("nothing runs below {}", layout.root().display())));
+            return Err(ExitError::unavailable(format!(
+                "nothing runs below {}",
+                layout.root().display()
+            )));
         }
     }
     if args.purge && layout.root().exists() {
-        std::fs::remove_dir_all(layout.root())
-            .map_err(|error| ExitError::runtime(format!("cannot remove {}: {error}", layout.root().display())))?;
+        std::fs::remove_dir_all(layout.root()).map_err(|error| {
+            ExitError::runtime(format!("cannot remove {}: {error}", layout.root().display()))
+        })?;
     }
     Ok(())
 }
@@ -44,7 +48,10 @@ async fn stop_supervisor(state: &State) -> Result<(), ExitError> {
     let deadline = tokio::time::Instant::now() + LIMIT;
     while state.supervisor.is_alive() {
         if tokio::time::Instant::now() > deadline {
-            return Err(ExitError::runtime(format!("pid {} did not end within {LIMIT:?}", state.supervisor.pid)));
+            return Err(ExitError::runtime(format!(
+                "pid {} did not end within {LIMIT:?}",
+                state.supervisor.pid
+            )));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -76,7 +83,9 @@ pub async fn stop_orphans(layout: &Layout, state: &State) {
 /// Pods outlive a crash or an upgrade of the daemon on purpose; at the end of the suite they have to go. The
 /// agent must not start them anew meanwhile, so runtime-svc's own SIGTERM comes right after.
 pub async fn stop_pods(layout: &Layout, state: &State) {
-    let Some(service) = state.services.iter().find(|service| service.name == "runtime-svc") else { return };
+    let Some(service) = state.services.iter().find(|service| service.name == "runtime-svc") else {
+        return;
+    };
     if let Some(process) = service.process.filter(|process| process.is_alive()) {
         if let Err(error) = remove_sandboxes(layout).await {
             say(&format!("some pods may be left: {error}"));
@@ -102,14 +111,24 @@ async fn remove_sandboxes(layout: &Layout) -> Result<(), String> {
     let text = |status: tonic::Status| status.message().to_owned();
     // The agent may be creating a pod right now: ask again until none is left.
     for _ in 0..3 {
-        let list = runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await.map_err(text)?.into_inner();
+        let list = runtime
+            .list_pod_sandbox(ListPodSandboxRequest::default())
+            .await
+            .map_err(text)?
+            .into_inner();
         if list.items.is_empty() {
             break;
         }
         for sandbox in list.items {
             let id = sandbox.id;
-            runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await.map_err(text)?;
-            runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await.map_err(text)?;
+            runtime
+                .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() })
+                .await
+                .map_err(text)?;
+            runtime
+                .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id })
+                .await
+                .map_err(text)?;
         }
     }
     Ok(())

@@ -9,7 +9,10 @@ use crate::layout::Layout;
 pub fn run(args: &RootArgs) -> Result<(), ExitError> {
     let path = Layout::new(&args.root).kubeconfig();
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        ExitError::unavailable(format!("cannot read {}: {error}; `flotilla up` writes it", path.display()))
+        ExitError::unavailable(format!(
+            "cannot read {}: {error}; `flotilla up` writes it",
+            path.display()
+        ))
     })?;
     #[allow(clippy::print_stdout, reason = "the answer")]
     {

@@ -8,6 +8,7 @@
 
 mod args;
 mod config_files;
+mod demo;
 mod doctor;
 mod down;
 mod kubeconfig;
@@ -36,5 +37,6 @@ pub async fn run(cli: Cli) -> Result<(), ExitError> {
         Command::Logs(args) => logs::run(&args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Doctor(args) => doctor::run(&args).await,
+        Command::Demo(args) => demo::run(&args).await,
     }
 }

@@ -49,7 +49,11 @@ impl Log {
     #[allow(clippy::print_stdout, reason = "the answer")]
     fn show(&self, text: &str) {
         for line in text.lines() {
-            if self.show_name { println!("{:>13} | {line}", self.service) } else { println!("{line}") }
+            if self.show_name {
+                println!("{:>13} | {line}", self.service)
+            } else {
+                println!("{line}")
+            }
         }
     }
 }
@@ -58,7 +62,12 @@ fn open(layout: &Layout, service: Option<&str>) -> Result<Vec<Log>, ExitError> {
     let mut files: Vec<PathBuf> = match service {
         Some(name) => vec![layout.log(name)],
         None => std::fs::read_dir(layout.logs())
-            .map_err(|error| ExitError::unavailable(format!("no logs below {}: {error}", layout.logs().display())))?
+            .map_err(|error| {
+                ExitError::unavailable(format!(
+                    "no logs below {}: {error}",
+                    layout.logs().display()
+                ))
+            })?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .collect(),
     };
@@ -66,8 +75,9 @@ fn open(layout: &Layout, service: Option<&str>) -> Result<Vec<Log>, ExitError> {
     files
         .iter()
         .map(|path| {
-            let file = File::open(path)
-                .map_err(|error| ExitError::unavailable(format!("no log {}: {error}", path.display())))?;
+            let file = File::open(path).map_err(|error| {
+                ExitError::unavailable(format!("no log {}: {error}", path.display()))
+            })?;
             let service = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             Ok(Log { service, file, show_name: files.len() > 1 })
         })

@@ -88,7 +88,10 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn kv_url(&self) -> String {
-        self.args.kv_endpoints.clone().unwrap_or_else(|| format!("http://{LOOPBACK}:{}", self.ports.kv))
+        self.args
+            .kv_endpoints
+            .clone()
+            .unwrap_or_else(|| format!("http://{LOOPBACK}:{}", self.ports.kv))
     }
 
     fn image_socket(&self) -> String {
@@ -121,13 +124,20 @@ impl Builder<'_> {
 
     fn image(&self) -> Service {
         let registry = format!("{LOOPBACK}:{}", self.ports.registry);
-        let mut args = vec!["serve".to_owned(), self.layout.config("registry.yml").display().to_string()];
-        args.extend(flags(&[("--root", &self.data("image-svc")), ("--cri-address", &self.image_socket())]));
+        let mut args =
+            vec!["serve".to_owned(), self.layout.config("registry.yml").display().to_string()];
+        args.extend(flags(&[
+            ("--root", &self.data("image-svc")),
+            ("--cri-address", &self.image_socket()),
+        ]));
         Service {
             name: "image-svc",
             args,
             ready_url: format!("http://{registry}/v2/"),
-            endpoints: vec![("registry".to_owned(), registry), ("CRI images".to_owned(), self.image_socket())],
+            endpoints: vec![
+                ("registry".to_owned(), registry),
+                ("CRI images".to_owned(), self.image_socket()),
+            ],
             after: vec![],
         }
     }
@@ -149,7 +159,10 @@ impl Builder<'_> {
             ]),
             ready_url: format!("http://{own}/readyz"),
             endpoints: vec![
-                ("Kubernetes API".to_owned(), format!("https://{LOOPBACK}:{}", self.ports.kube_api)),
+                (
+                    "Kubernetes API".to_owned(),
+                    format!("https://{LOOPBACK}:{}", self.ports.kube_api),
+                ),
                 ("xDS".to_owned(), format!("{LOOPBACK}:{}", self.ports.xds)),
             ],
             after: vec!["kv-svc"],
@@ -201,7 +214,10 @@ impl Builder<'_> {
                 ("-dns.port", &self.ports.dns.to_string()),
             ]),
             ready_url: format!("http://{LOOPBACK}:{}/ready", self.ports.dns_ready),
-            endpoints: vec![("DNS".to_owned(), format!("{LOOPBACK}:{} (udp, tcp)", self.ports.dns))],
+            endpoints: vec![(
+                "DNS".to_owned(),
+                format!("{LOOPBACK}:{} (udp, tcp)", self.ports.dns),
+            )],
             after: vec!["scheduler-svc", "runtime-svc"],
         }
     }
@@ -225,7 +241,10 @@ impl Builder<'_> {
         let admin = format!("{LOOPBACK}:{}", self.ports.gateway_admin);
         Service {
             name: "gateway",
-            args: flags(&[("-c", &self.layout.config("gateway.yaml").display().to_string()), ("--concurrency", "2")]),
+            args: flags(&[
+                ("-c", &self.layout.config("gateway.yaml").display().to_string()),
+                ("--concurrency", "2"),
+            ]),
             ready_url: format!("http://{admin}/ready"),
             endpoints: vec![
                 ("all gRPC APIs".to_owned(), format!("{LOOPBACK}:{}", self.ports.gateway)),

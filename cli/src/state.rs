@@ -66,7 +66,8 @@ impl Identity {
     pub fn age_seconds(self) -> u64 {
         const TICKS_PER_SECOND: u64 = 100;
         let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let uptime: f64 =
+            uptime.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default();
         (uptime as u64).saturating_sub(self.started / TICKS_PER_SECOND)
     }
 }

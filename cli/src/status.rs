@@ -15,7 +15,10 @@ pub async fn run(args: &RootArgs) -> Result<(), ExitError> {
     let layout = Layout::new(&args.root);
     let state = State::load(&layout.state()).map_err(ExitError::runtime)?;
     let state = state.filter(|state| state.supervisor.is_alive()).ok_or_else(|| {
-        ExitError::unavailable(format!("nothing runs below {}; `flotilla up` starts it", args.root.display()))
+        ExitError::unavailable(format!(
+            "nothing runs below {}; `flotilla up` starts it",
+            args.root.display()
+        ))
     })?;
     let mut rows = Vec::new();
     let mut unready = Vec::new();
@@ -25,7 +28,13 @@ pub async fn run(args: &RootArgs) -> Result<(), ExitError> {
         if !ready {
             unready.push(service.name.clone());
         }
-        let condition = if ready { "ready" } else if process.is_some() { "starting" } else { "down" };
+        let condition = if ready {
+            "ready"
+        } else if process.is_some() {
+            "starting"
+        } else {
+            "down"
+        };
         let places: Vec<&str> = service.endpoints.iter().map(|(_, place)| place.as_str()).collect();
         rows.push(vec![
             service.name.clone(),
@@ -38,9 +47,16 @@ pub async fn run(args: &RootArgs) -> Result<(), ExitError> {
     }
     #[allow(clippy::print_stdout, reason = "the answer")]
     {
-        print!("{}", table::render(&["SERVICE", "STATE", "PID", "AGE", "RESTARTS", "WHERE"], &rows));
+        print!(
+            "{}",
+            table::render(&["SERVICE", "STATE", "PID", "AGE", "RESTARTS", "WHERE"], &rows)
+        );
     }
-    if unready.is_empty() { Ok(()) } else { Err(ExitError::unavailable(format!("not ready: {}", unready.join(", ")))) }
+    if unready.is_empty() {
+        Ok(())
+    } else {
+        Err(ExitError::unavailable(format!("not ready: {}", unready.join(", "))))
+    }
 }
 
 fn age(seconds: u64) -> String {

@@ -48,7 +48,8 @@ pub struct Supervisor {
 impl Supervisor {
     /// Nothing runs yet.
     pub fn new(plan: Plan, bin_dir: PathBuf, bridge_name: String, echo: bool) -> io::Result<Self> {
-        let supervisor = Identity::of(std::process::id()).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+        let supervisor = Identity::of(std::process::id())
+            .ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         let services = plan
             .services
             .iter()
@@ -60,7 +61,8 @@ impl Supervisor {
                 endpoints: service.endpoints.clone(),
             })
             .collect();
-        let state = State { supervisor, ready: false, ports: plan.ports.clone(), bridge_name, services };
+        let state =
+            State { supervisor, ready: false, ports: plan.ports.clone(), bridge_name, services };
         let count = plan.services.len();
         let (ended_tx, ended) = mpsc::unbounded_channel();
         Ok(Self {
@@ -97,10 +99,15 @@ impl Supervisor {
             let mut left = Vec::new();
             for index in waiting {
                 let service = self.plan.services[index].clone();
-                if self.started[index].is_none() && service.after.iter().all(|name| ready.contains_key(name)) {
-                    self.spawn(index).map_err(|error| format!("cannot start {}: {error}", service.name))?;
+                if self.started[index].is_none()
+                    && service.after.iter().all(|name| ready.contains_key(name))
+                {
+                    self.spawn(index)
+                        .map_err(|error| format!("cannot start {}: {error}", service.name))?;
                 }
-                if self.started[index].is_some() && probe::answers(&service.ready_url, &[200, 401]).await {
+                if self.started[index].is_some()
+                    && probe::answers(&service.ready_url, &[200, 401]).await
+                {
                     ready.insert(service.name, true);
                 } else {
                     left.push(index);
@@ -109,12 +116,19 @@ impl Supervisor {
             waiting = left;
             if let Ok(ended) = self.ended.try_recv() {
                 let name = self.plan.services[ended.index].name;
-                return Err(format!("{name} ended with {}{}", describe(&ended.status), self.tail(name)));
+                return Err(format!(
+                    "{name} ended with {}{}",
+                    describe(&ended.status),
+                    self.tail(name)
+                ));
             }
             if let (Some(index), true) = (waiting.first(), Instant::now() > deadline) {
                 let service = &self.plan.services[*index];
                 let tail = self.tail(service.name);
-                return Err(format!("{} was not ready within {limit:?} ({}){tail}", service.name, service.ready_url));
+                return Err(format!(
+                    "{} was not ready within {limit:?} ({}){tail}",
+                    service.name, service.ready_url
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -137,7 +151,11 @@ impl Supervisor {
                 self.pauses[ended.index] = FIRST_PAUSE;
             }
             let pause = self.pauses[ended.index];
-            self.say(&format!("{} ended with {}; starting it again in {pause:?}", service.name, describe(&ended.status)));
+            self.say(&format!(
+                "{} ended with {}; starting it again in {pause:?}",
+                service.name,
+                describe(&ended.status)
+            ));
             self.pauses[ended.index] = (pause * 2).min(LONGEST_PAUSE);
             self.state.services[ended.index].process = None;
             self.save();
@@ -147,7 +165,10 @@ impl Supervisor {
             }
             self.state.services[ended.index].restarts += 1;
             if let Err(error) = self.spawn(ended.index) {
-                self.say(&format!("cannot start {}: {error}", self.plan.services[ended.index].name));
+                self.say(&format!(
+                    "cannot start {}: {error}",
+                    self.plan.services[ended.index].name
+                ));
                 // Counts as another crash, so that the next try comes after a longer pause.
                 let _ = self.ended_tx.send(Ended { index: ended.index, status: Err(error) });
             }
@@ -203,7 +224,11 @@ impl Supervisor {
         let text = std::fs::read_to_string(self.plan.layout.log(service)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let last = &lines[lines.len().saturating_sub(8)..];
-        if last.is_empty() { String::new() } else { format!("; its log ends with\n  {}", last.join("\n  ")) }
+        if last.is_empty() {
+            String::new()
+        } else {
+            format!("; its log ends with\n  {}", last.join("\n  "))
+        }
     }
 
     #[allow(clippy::print_stderr, reason = "talks to the person at the terminal")]

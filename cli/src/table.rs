@@ -11,7 +11,8 @@ pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
     for row in std::iter::once(&header).chain(rows) {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -22,7 +23,13 @@ pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
 mod tests {
     #[test]
     fn columns_line_up() {
-        let rows = vec![vec!["kv-svc".to_owned(), "ready".to_owned()], vec!["dns".to_owned(), "x".to_owned()]];
-        assert_eq!(super::render(&["NAME", "STATE"], &rows), "NAME    STATE\nkv-svc  ready\ndns     x\n");
+        let rows = vec![
+            vec!["kv-svc".to_owned(), "ready".to_owned()],
+            vec!["dns".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(
+            super::render(&["NAME", "STATE"], &rows),
+            "NAME    STATE\nkv-svc  ready\ndns     x\n"
+        );
     }
 }

@@ -35,7 +35,10 @@ pub async fn run(args: Box<UpArgs>) -> Result<(), ExitError> {
     let bin_dir = bin_dir(args.bin_dir.clone())?;
     doctor::refuse_if_impossible(&args, &plan, &bin_dir)?;
     prepare(&plan.layout).map_err(|error| {
-        ExitError::unavailable(format!("cannot write below {}: {error}; choose another --root", plan.layout.root().display()))
+        ExitError::unavailable(format!(
+            "cannot write below {}: {error}; choose another --root",
+            plan.layout.root().display()
+        ))
     })?;
     config_files::write(&args, &plan).map_err(ExitError::unavailable)?;
     if args.detach && std::env::var_os(BACKGROUND).is_none() {
@@ -51,8 +54,8 @@ async fn supervise(args: &UpArgs, plan: Plan, bin_dir: PathBuf) -> Result<(), Ex
     );
     let echo = std::env::var_os(BACKGROUND).is_none();
     let layout = plan.layout.clone();
-    let mut supervisor =
-        Supervisor::new(plan, bin_dir, args.bridge_name.clone(), echo).map_err(ExitError::runtime)?;
+    let mut supervisor = Supervisor::new(plan, bin_dir, args.bridge_name.clone(), echo)
+        .map_err(ExitError::runtime)?;
     let started = tokio::select! {
         started = supervisor.start(Duration::from_secs(args.timeout)) => started,
         _ = stop.0.recv() => Err("stopped while starting".to_owned()),
@@ -137,7 +140,12 @@ fn print_ready(state: &State, layout: &Layout) {
     let rows: Vec<Vec<String>> = state
         .services
         .iter()
-        .flat_map(|service| service.endpoints.iter().map(|(what, place)| vec![service.name.clone(), what.clone(), place.clone()]))
+        .flat_map(|service| {
+            service
+                .endpoints
+                .iter()
+                .map(|(what, place)| vec![service.name.clone(), what.clone(), place.clone()])
+        })
         .collect();
     let ports = &state.ports;
     let kubeconfig = layout.kubeconfig().display().to_string();
