@@ -5,3 +5,4 @@ api!("etcd", etcd);
 api!("gateway", gateway);
 api!("image", image);
 api!("kv-admin", kv_admin);
+api!("scheduler", scheduler);
