@@ -86,6 +86,12 @@ pub const APIS: &[Api] = &[
         files: &["flotilla/kv/v1/admin.proto"],
         services: true,
     },
+    Api {
+        module: "scheduler",
+        feature: "scheduler",
+        files: &["flotilla/scheduler/v1/scheduler.proto"],
+        services: true,
+    },
 ];
 
 /// Writes `gen/` and `apis.rs` below `out`.

@@ -6,3 +6,4 @@ api!("etcd", etcd);
 api!("gateway", gateway);
 api!("image", image);
 api!("kv-admin", kv_admin);
+api!("scheduler", scheduler);
