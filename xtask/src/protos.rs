@@ -21,12 +21,20 @@ pub struct Api {
 }
 
 /// Every API, in alphabetical order of module.
-pub const APIS: &[Api] = &[Api {
-    module: "kv_admin",
-    feature: "kv-admin",
-    files: &["flotilla/kv/v1/admin.proto"],
-    services: true,
-}];
+pub const APIS: &[Api] = &[
+    Api {
+        module: "kv_admin",
+        feature: "kv-admin",
+        files: &["flotilla/kv/v1/admin.proto"],
+        services: true,
+    },
+    Api {
+        module: "metrics_api",
+        feature: "metrics",
+        files: &["flotilla/metrics/v1/admin.proto", "flotilla/metrics/v1/query.proto"],
+        services: true,
+    },
+];
 
 /// Writes `gen/` and `apis.rs` below `out`.
 pub fn generate(out: &Path) -> Result<()> {

@@ -1,1 +1,2 @@
 api!("kv-admin", kv_admin);
+api!("metrics", metrics_api);
