@@ -87,6 +87,12 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api {
+        module: "metrics_api",
+        feature: "metrics",
+        files: &["flotilla/metrics/v1/admin.proto", "flotilla/metrics/v1/query.proto"],
+        services: true,
+    },
+    Api {
         module: "scheduler",
         feature: "scheduler",
         files: &["flotilla/scheduler/v1/scheduler.proto"],

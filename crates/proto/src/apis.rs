@@ -6,4 +6,5 @@ api!("etcd", etcd);
 api!("gateway", gateway);
 api!("image", image);
 api!("kv-admin", kv_admin);
+api!("metrics", metrics_api);
 api!("scheduler", scheduler);
