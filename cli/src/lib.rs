@@ -14,6 +14,7 @@ mod down;
 mod kubeconfig;
 mod layout;
 mod logs;
+mod pki;
 mod plan;
 mod probe;
 mod state;

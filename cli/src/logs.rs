@@ -69,6 +69,7 @@ fn open(layout: &Layout, service: Option<&str>) -> Result<Vec<Log>, ExitError> {
                 ))
             })?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
             .collect(),
     };
     files.sort();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::args::UpArgs;
 use crate::layout::{Layout, Ports};
+use crate::pki::KubeletClient;
 
 /// One service to start.
 #[derive(Debug, Clone)]
@@ -144,6 +145,7 @@ impl Builder<'_> {
 
     fn scheduler(&self) -> Service {
         let own = format!("{LOOPBACK}:{}", self.ports.scheduler);
+        let kubelet = KubeletClient::paths(&self.layout.pki());
         Service {
             name: "scheduler-svc",
             args: flags(&[
@@ -156,6 +158,9 @@ impl Builder<'_> {
                 ("--roles", "api,controllers,scheduler"),
                 ("--grpc-address", &own),
                 ("--xds-address", &format!("{LOOPBACK}:{}", self.ports.xds)),
+                ("--ingress-port", &self.ports.ingress.to_string()),
+                ("--kubelet-client-certificate", &kubelet.cert.display().to_string()),
+                ("--kubelet-client-key", &kubelet.key.display().to_string()),
             ]),
             ready_url: format!("http://{own}/readyz"),
             endpoints: vec![
@@ -193,7 +198,12 @@ impl Builder<'_> {
                 ("--kubelet-address", &node_ip),
                 ("--kubelet-port", &self.ports.kubelet.to_string()),
                 ("--agent-root-dir", &self.data("agent")),
-                ("--agent-cert-dir", &self.layout.pki().join("kubelet").display().to_string()),
+                ("--pod-logs-dir", &self.layout.logs().join("pods").display().to_string()),
+                ("--cert-dir", &self.layout.pki().join("kubelet").display().to_string()),
+                (
+                    "--client-ca-file",
+                    &KubeletClient::paths(&self.layout.pki()).ca.display().to_string(),
+                ),
                 ("--cluster-dns", &dns),
                 ("--cluster-domain", CLUSTER_DOMAIN),
             ]),

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::UpArgs;
 use crate::config_files;
 use crate::layout::Layout;
+use crate::pki::KubeletClient;
 use crate::plan::Plan;
 use crate::state::State;
 use crate::supervisor::Supervisor;
@@ -41,6 +42,7 @@ pub async fn run(args: Box<UpArgs>) -> Result<(), ExitError> {
         ))
     })?;
     config_files::write(&args, &plan).map_err(ExitError::unavailable)?;
+    KubeletClient::paths(&plan.layout.pki()).ensure().map_err(ExitError::unavailable)?;
     if args.detach && std::env::var_os(BACKGROUND).is_none() {
         return detach(&plan.layout, Duration::from_secs(args.timeout)).await;
     }
