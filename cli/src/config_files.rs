@@ -129,7 +129,16 @@ fn gateway(args: &UpArgs, plan: &Plan) -> String {
     .replace("/run/flotilla/image.sock", image.trim_start_matches("unix://"))
 }
 
-/// Gives the cluster its DNS Service: the well-known address, led to dns-svc on this machine.
+/// Where the cluster's DNS address leads.
+#[derive(Debug, Clone, Copy)]
+pub struct DnsService {
+    /// Address of Service kube-dns.
+    pub service: std::net::Ipv4Addr,
+    /// Where the DNS server listens.
+    pub endpoint: std::net::SocketAddr,
+}
+
+/// Gives the cluster of this plan its DNS Service.
 ///
 /// # Errors
 /// What the API says.
@@ -145,20 +154,29 @@ pub async fn apply_cluster_objects(args: &UpArgs, plan: &Plan) -> Result<(), Str
     let config =
         KubeConfig::from_file(&plan.layout.kubeconfig()).map_err(|error| error.to_string())?;
     let client = Client::new(config, "flotilla").map_err(|error| error.to_string())?;
+    apply_dns_service(&client, DnsService { service, endpoint: (bridge, plan.ports.dns).into() })
+        .await
+}
+
+/// Creates Service kube-dns and the slice that leads it to a server outside of the cluster.
+///
+/// # Errors
+/// What the API says.
+pub async fn apply_dns_service(client: &Client, dns: DnsService) -> Result<(), String> {
+    let number = dns.endpoint.port();
     let meta = json!({"name": "kube-dns", "namespace": "kube-system",
         "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", "kubernetes.io/cluster-service": "true"}});
-    let port = |protocol: &str, name: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": plan.ports.dns});
+    let port = |protocol: &str, name: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": number});
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": meta,
-        "spec": {"clusterIP": service.to_string(), "ports": [port("UDP", "dns"), port("TCP", "dns-tcp")]}});
+        "spec": {"clusterIP": dns.service.to_string(), "ports": [port("UDP", "dns"), port("TCP", "dns-tcp")]}});
     let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": "kube-dns-host", "namespace": "kube-system",
             "labels": {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "flotilla"}},
-        "endpoints": [{"addresses": [bridge.to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "dns", "protocol": "UDP", "port": plan.ports.dns},
-            {"name": "dns-tcp", "protocol": "TCP", "port": plan.ports.dns}]});
-    ensure(&client, "/api/v1/namespaces/kube-system/services", "kube-dns", &service).await?;
+        "endpoints": [{"addresses": [dns.endpoint.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "dns", "protocol": "UDP", "port": number}, {"name": "dns-tcp", "protocol": "TCP", "port": number}]});
+    ensure(client, "/api/v1/namespaces/kube-system/services", "kube-dns", &service).await?;
     ensure(
-        &client,
+        client,
         "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices",
         "kube-dns-host",
         &slice,
