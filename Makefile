@@ -19,7 +19,7 @@ endif
 
 # What the build, the services and the tests need of the distribution.
 PACKAGES := build-essential clang libclang-dev pkg-config python3-pip python3-venv curl jq procps iproute2 nftables \
-  dnsutils etcd-client skopeo busybox-static containerd prometheus docker-registry
+  dnsutils docker.io etcd-client skopeo busybox-static containerd prometheus docker-registry
 
 .PHONY: help
 help: ## Show the targets

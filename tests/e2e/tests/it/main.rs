@@ -2,6 +2,7 @@
 
 mod app;
 mod bad_input;
+mod compose;
 mod main_job;
 mod own_apis;
 mod suite;
