@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::engine::Client;
 use crate::wire::types::{rcode_text, type_text};
-use crate::wire::{Name, Query};
+use crate::wire::Query;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -161,7 +161,7 @@ impl Metrics {
     }
 
     /// Counts an answer from the cache.
-    pub fn cache_hit(&self, server: &str, zone: &Name, rcode: u8) {
+    pub fn cache_hit(&self, server: &str, zone: &str, rcode: u8) {
         let kind = if rcode == 0 { "success" } else { "denial" };
         let labels = HitLabels {
             server: server.to_owned(),
@@ -173,9 +173,9 @@ impl Metrics {
     }
 
     /// Counts a query the cache had no answer to.
-    pub fn cache_miss(&self, server: &str, zone: &Name) {
+    pub fn cache_miss(&self, server: &str, zone: &str) {
         let labels =
-            MissLabels { server: server.to_owned(), zones: zone.to_string(), view: String::new() };
+            MissLabels { server: server.to_owned(), zones: zone.to_owned(), view: String::new() };
         self.misses.get_or_create(&labels).inc();
     }
 }

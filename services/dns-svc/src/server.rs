@@ -114,6 +114,7 @@ impl Builder {
             backends.extend(block.whoami.then_some(Backend::Whoami));
             let site = Site {
                 zone: key.zone.clone(),
+                zone_text: key.zone.to_string(),
                 server: format!("dns://:{}", key.port),
                 backends,
                 cache: block.cache.clone().map(Cache::new),

@@ -1,5 +1,6 @@
 //! DNS over UDP: one worker a core, each with an own socket on the same port.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
-use crate::engine::{Client, Sites};
+use crate::engine::{Client, Now, Sites};
 use crate::wire::{Query, QueryError};
 
 /// Queries that may wait for an upstream at once on one socket; more are dropped, and the client asks again.
@@ -32,6 +33,8 @@ pub fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
 }
 
 /// Answers queries until the task is dropped.
+///
+/// What is known here is answered at once, without a task of its own; only questions to others become tasks.
 pub async fn serve_udp(socket: Arc<UdpSocket>, sites: Arc<ArcSwap<Sites>>) {
     let waiting = Arc::new(Semaphore::new(MAX_WAITING));
     let mut buffer = vec![0; MAX_QUERY];
@@ -53,12 +56,21 @@ pub async fn serve_udp(socket: Arc<UdpSocket>, sites: Arc<ArcSwap<Sites>>) {
                 continue;
             }
         };
+        let client = Client { remote, tcp: false };
+        let now = sites.load().answer_now(&query, &client, query.udp_limit());
+        let asking = match now {
+            Now::Answer(answer) => {
+                if socket.try_send_to(&answer, remote).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                    let _ = socket.send_to(&answer, remote).await;
+                }
+                continue;
+            }
+            Now::Ask(asking) => asking,
+        };
         let Ok(slot) = waiting.clone().try_acquire_owned() else { continue };
-        let (socket, sites) = (socket.clone(), sites.clone());
+        let (socket, sites) = (socket.clone(), sites.load_full());
         tokio::spawn(async move {
-            let client = Client { remote, tcp: false };
-            let sites = sites.load_full();
-            let answer = sites.answer(&query, &client, query.udp_limit()).await;
+            let answer = sites.answer_later(asking, &query, &client, query.udp_limit()).await;
             let _ = socket.send_to(&answer, remote).await;
             drop(slot);
         });

@@ -13,5 +13,5 @@ mod whoami;
 pub use cache::{Cache, CacheConfig};
 pub use hosts::{Hosts, reverse_name};
 pub use kubernetes::Kubernetes;
-pub use site::{Backend, Client, Outcome, Site, Sites};
+pub use site::{Backend, Client, Now, Outcome, Site, Sites};
 pub use whoami::whoami;

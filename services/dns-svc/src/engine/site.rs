@@ -55,12 +55,21 @@ impl Backend {
         }
     }
 
+    /// What can be said without waiting; `None` when this backend has to ask somebody.
+    fn serve_now(&self, query: &Query, client: &Client) -> Option<Outcome> {
+        match self {
+            Self::Hosts(hosts) => Some(hosts.serve(query)),
+            Self::Kubernetes(kubernetes) => Some(kubernetes.serve(query)),
+            Self::Whoami => Some(Outcome::Answer(whoami(query, client))),
+            Self::Forward(forward) if !forward.is_for(query) => Some(Outcome::Pass),
+            Self::Forward(_) => None,
+        }
+    }
+
     async fn serve(&self, query: &Query, client: &Client) -> Outcome {
         match self {
-            Self::Hosts(hosts) => hosts.serve(query),
-            Self::Kubernetes(kubernetes) => kubernetes.serve(query),
             Self::Forward(forward) => forward.serve(query, client).await,
-            Self::Whoami => Outcome::Answer(whoami(query, client)),
+            local => local.serve_now(query, client).unwrap_or(Outcome::Pass),
         }
     }
 }
@@ -70,6 +79,8 @@ impl Backend {
 pub struct Site {
     /// Zone, lower case.
     pub zone: Name,
+    /// The zone as metrics show it.
+    pub zone_text: String,
     /// `dns://:PORT`, as metrics show it.
     pub server: String,
     /// Backends in plugin order.
@@ -111,37 +122,92 @@ impl Sites {
 
     /// Answers one query completely: bytes to send, at most `limit` long.
     pub async fn answer(&self, query: &Query, client: &Client, limit: usize) -> Vec<u8> {
+        match self.answer_now(query, client, limit) {
+            Now::Answer(answer) => answer,
+            Now::Ask(asking) => self.answer_later(asking, query, client, limit).await,
+        }
+    }
+
+    /// The whole answer if nobody else has to be asked, else where to go on.
+    pub fn answer_now(&self, query: &Query, client: &Client, limit: usize) -> Now {
         let started = Instant::now();
         if let Some(edns) = query.edns.filter(|edns| edns.version != 0) {
-            return bad_version(query, edns);
+            return Now::Answer(bad_version(query, edns));
         }
         let Some(site) = self.find(&query.name) else {
-            self.metrics.response(
-                &self.server,
-                "dropped",
-                client,
-                query,
-                REFUSED,
-                "",
-                started.elapsed(),
-            );
-            return refusal(query, REFUSED, limit);
+            self.metrics.response(&self.server, "dropped", client, query, REFUSED, "", started.elapsed());
+            return Now::Answer(refusal(query, REFUSED, limit));
         };
-        let (message, plugin) = site.resolve(query, client, &self.metrics).await;
-        let answer =
-            finish(&message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
+        if let Some(cache) = &site.cache {
+            if let Some(message) = cache.get(query) {
+                self.metrics.cache_hit(&site.server, &site.zone_text, message[3] & 0xF);
+                return Now::Answer(self.complete(site, query, client, limit, &message, "cache", started));
+            }
+            self.metrics.cache_miss(&site.server, &site.zone_text);
+        }
+        for (index, backend) in site.backends.iter().enumerate() {
+            match backend.serve_now(query, client) {
+                None => return Now::Ask(Asking { site: site.clone(), next: index, started }),
+                Some(Outcome::Pass) => {}
+                Some(outcome) => {
+                    let message = site.settle(query, outcome, backend.name());
+                    return Now::Answer(self.keep_and_complete(site, query, client, limit, &message, backend.name(), started));
+                }
+            }
+        }
+        let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
+        Now::Answer(self.keep_and_complete(site, query, client, limit, &message, "", started))
+    }
+
+    /// Goes on where [`Sites::answer_now`] had to stop.
+    pub async fn answer_later(&self, asking: Asking, query: &Query, client: &Client, limit: usize) -> Vec<u8> {
+        let Asking { site, next, started } = asking;
+        for backend in &site.backends[next..] {
+            match backend.serve(query, client).await {
+                Outcome::Pass => {}
+                outcome => {
+                    let message = site.settle(query, outcome, backend.name());
+                    return self.keep_and_complete(&site, query, client, limit, &message, backend.name(), started);
+                }
+            }
+        }
+        let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
+        self.keep_and_complete(&site, query, client, limit, &message, "", started)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "everything that is known about one answer")]
+    fn keep_and_complete(
+        &self,
+        site: &Site,
+        query: &Query,
+        client: &Client,
+        limit: usize,
+        message: &[u8],
+        plugin: &'static str,
+        started: Instant,
+    ) -> Vec<u8> {
+        if let (Some(cache), Some(walked)) = (&site.cache, scan(message)) {
+            cache.put(query, message, &walked);
+        }
+        self.complete(site, query, client, limit, message, plugin, started)
+    }
+
+    /// Fits an answer to the client and counts it.
+    #[allow(clippy::too_many_arguments, reason = "everything that is known about one answer")]
+    fn complete(
+        &self,
+        site: &Site,
+        query: &Query,
+        client: &Client,
+        limit: usize,
+        message: &[u8],
+        plugin: &'static str,
+        started: Instant,
+    ) -> Vec<u8> {
+        let answer = finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
         let rcode = answer[3] & 0xF;
         if site.metrics {
-            let zone = site.zone.to_string();
-            self.metrics.response(
-                &site.server,
-                &zone,
-                client,
-                query,
-                rcode,
-                plugin,
-                started.elapsed(),
-            );
+            self.metrics.response(&site.server, &site.zone_text, client, query, rcode, plugin, started.elapsed());
         }
         if site.log {
             log_query(query, client, rcode, answer.len(), started.elapsed());
@@ -150,53 +216,39 @@ impl Sites {
     }
 }
 
-impl Site {
-    /// The answer before it is fitted to the client, and which plugin gave it.
-    async fn resolve(
-        &self,
-        query: &Query,
-        client: &Client,
-        metrics: &Metrics,
-    ) -> (Vec<u8>, &'static str) {
-        if let Some(cache) = &self.cache {
-            if let Some(message) = cache.get(query) {
-                metrics.cache_hit(&self.server, &self.zone, message[3] & 0xF);
-                return (message, "cache");
-            }
-            metrics.cache_miss(&self.server, &self.zone);
-        }
-        let (message, plugin) = self.ask_backends(query, client).await;
-        if let (Some(cache), Some(walked)) = (&self.cache, scan(&message)) {
-            cache.put(query, &message, &walked);
-        }
-        (message, plugin)
-    }
+/// What [`Sites::answer_now`] came to.
+#[derive(Debug)]
+pub enum Now {
+    /// The bytes to send.
+    Answer(Vec<u8>),
+    /// Somebody has to be asked first.
+    Ask(Asking),
+}
 
-    async fn ask_backends(&self, query: &Query, client: &Client) -> (Vec<u8>, &'static str) {
-        for backend in &self.backends {
-            match backend.serve(query, client).await {
-                Outcome::Answer(message) => return (message, backend.name()),
-                Outcome::Pass => {}
-                Outcome::Failed(reason) => {
-                    if self.errors {
-                        tracing::error!(
-                            "plugin/errors: 2 {} {}: {reason}",
-                            query.name,
-                            type_text(query.qtype)
-                        );
-                    }
-                    return (MessageBuilder::answer(query, 0, SERVFAIL).build(), backend.name());
+/// Where an answer stands that waits for somebody.
+#[derive(Debug)]
+pub struct Asking {
+    site: Arc<Site>,
+    next: usize,
+    started: Instant,
+}
+
+impl Site {
+    /// The message of an outcome that is not `Pass`.
+    fn settle(&self, query: &Query, outcome: Outcome, plugin: &'static str) -> Vec<u8> {
+        match outcome {
+            Outcome::Answer(message) => message,
+            Outcome::Failed(reason) => {
+                if self.errors {
+                    tracing::error!("plugin/errors: 2 {} {}: {reason}", query.name, type_text(query.qtype));
                 }
+                MessageBuilder::answer(query, 0, SERVFAIL).build()
+            }
+            Outcome::Pass => {
+                debug_assert!(false, "{plugin} passed and was settled");
+                MessageBuilder::answer(query, 0, SERVFAIL).build()
             }
         }
-        if self.errors {
-            tracing::error!(
-                "plugin/errors: 2 {} {}: no next plugin found",
-                query.name,
-                type_text(query.qtype)
-            );
-        }
-        (MessageBuilder::answer(query, 0, SERVFAIL).build(), "")
     }
 }
 

@@ -84,10 +84,15 @@ impl Forward {
         Self { options, upstreams, next: AtomicUsize::new(0), slots }
     }
 
+    /// Whether the name is one to forward.
+    pub fn is_for(&self, query: &Query) -> bool {
+        let excepted = self.options.except.iter().any(|zone| query.name.is_within(zone));
+        !excepted && query.name.is_within(&self.options.from)
+    }
+
     /// Asks upstreams in turn until one answers or the time is over.
     pub async fn serve(&self, query: &Query, client: &Client) -> Outcome {
-        let excepted = self.options.except.iter().any(|zone| query.name.is_within(zone));
-        if excepted || !query.name.is_within(&self.options.from) {
+        if !self.is_for(query) {
             return Outcome::Pass;
         }
         let _slot = match self.slots.as_ref().map(Semaphore::try_acquire) {
