@@ -25,7 +25,6 @@ pub struct Clients {
     pub watch: pb::watch_client::WatchClient<Channel>,
     pub lease: pb::lease_client::LeaseClient<Channel>,
     pub maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
-    pub cluster: pb::cluster_client::ClusterClient<Channel>,
 }
 
 fn spawn(dir: &Path, flags: &[&str]) -> (Process, String) {
@@ -88,8 +87,7 @@ impl Member {
             kv: pb::kv_client::KvClient::new(channel.clone()),
             watch: pb::watch_client::WatchClient::new(channel.clone()),
             lease: pb::lease_client::LeaseClient::new(channel.clone()),
-            maintenance: pb::maintenance_client::MaintenanceClient::new(channel.clone()),
-            cluster: pb::cluster_client::ClusterClient::new(channel),
+            maintenance: pb::maintenance_client::MaintenanceClient::new(channel),
         }
     }
 }
