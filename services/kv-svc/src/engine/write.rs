@@ -162,13 +162,13 @@ impl Source for Writer<'_> {
         at: Option<i64>,
         visit: &mut dyn FnMut(KeyValue) -> Scan,
     ) -> Result<(), StoreError> {
-        let mut revisions: Box<dyn Iterator<Item = Revision> + '_> = match at {
+        let revisions: Box<dyn Iterator<Item = Revision> + '_> = match at {
             None => Box::new(self.state.index.live_range(range).map(|(_, live)| live.modified)),
             Some(at) => {
                 Box::new(self.state.index.range_at(range, at).map(|(_, revision)| revision))
             }
         };
-        while let Some(revision) = revisions.next() {
+        for revision in revisions {
             if visit(self.value_at(revision)?) == Scan::Stop {
                 break;
             }

@@ -66,7 +66,7 @@ pub fn read(segment: &[u8], at: usize, seed: u32) -> Found<'_> {
     let end = at + HEADER + length;
     let Some(content) = segment.get(at + HEADER..end) else {
         // Segments are made of whole pages; a file that is not lost its end.
-        let shortened = segment.len() % PAGE != 0;
+        let shortened = !segment.len().is_multiple_of(PAGE);
         return if shortened { Found::Torn } else { torn_or_damaged(segment, at, segment.len()) };
     };
     if checksum(seed, number, content) == crc {
