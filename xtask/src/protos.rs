@@ -37,6 +37,7 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
+    Api { module: "engine", feature: "engine", files: &["flotilla/engine/v1/engine.proto"], services: true },
     Api {
         module: "image",
         feature: "image",

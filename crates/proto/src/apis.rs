@@ -1,4 +1,5 @@
 api!("containerd", containerd);
 api!("cri", cri);
+api!("engine", engine);
 api!("image", image);
 api!("kv-admin", kv_admin);
