@@ -10,6 +10,7 @@ use flotilla_config::parse_duration;
 /// Settings of the API server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "API server")]
+#[group(skip)]
 pub struct Config {
     /// Client URLs of the etcd v3 store, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
