@@ -58,6 +58,11 @@ pub fn parse_yaml(text: &[u8]) -> Result<Parsed, TextError> {
     Ok(Parsed { value, duplicates: state.duplicates })
 }
 
+/// Writes YAML.
+pub fn yaml(value: &Value) -> String {
+    serde_norway::to_string(value).unwrap_or_default()
+}
+
 fn go_words(text: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".to_owned();
