@@ -109,9 +109,10 @@ impl Informers {
         store
     }
 
-    /// Waits until every watched kind has been listed once.
+    /// Waits until every kind that is watched in full has been listed once. Kinds of which only metadata is
+    /// kept may be served by somebody who does not answer; nobody waits for them.
     pub async fn synced(&self) {
-        while !self.stores().iter().all(|(_, store)| store.synced()) {
+        while !self.informers.read().values().all(|i| i.slim || i.store.synced()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

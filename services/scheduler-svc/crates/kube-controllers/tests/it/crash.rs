@@ -28,6 +28,8 @@ async fn killed_controllers_converge_without_breaking_the_budget() {
         if round == 5 {
             world.api.compact();
         }
+        // What the dead process has sent is still on its way; a lease would keep its successor away longer.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         world.start();
     }
     world.until("converged", |api| {
@@ -42,8 +44,8 @@ async fn killed_controllers_converge_without_breaking_the_budget() {
 async fn second_process_waits_for_the_lease() {
     let mut world = World::idle(&["n1"]).await;
     world.config.leader_elect = true;
-    world.config.leader_elect_lease_duration = Duration::from_millis(1200);
-    world.config.leader_elect_renew_deadline = Duration::from_millis(800);
+    world.config.leader_elect_lease_duration = Duration::from_millis(3500);
+    world.config.leader_elect_renew_deadline = Duration::from_millis(3000);
     world.config.leader_elect_retry_period = Duration::from_millis(100);
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
     world.api.create("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", json!({
