@@ -157,11 +157,7 @@ impl Constraints {
     }
 
     /// Normalised scores of spread and affinity for the nodes that fit; `None` when neither has a say.
-    pub(crate) fn scores(
-        &self,
-        nodes: &Nodes,
-        feasible: &[usize],
-    ) -> Option<(Vec<i64>, Vec<i64>)> {
+    pub(crate) fn scores(&self, nodes: &Nodes, feasible: &[usize]) -> Option<(Vec<i64>, Vec<i64>)> {
         if self.soft.is_empty() && self.attraction.is_empty() {
             return None;
         }
@@ -196,15 +192,19 @@ impl Constraints {
             self.soft.iter().all(|s| labels.contains_key(&s.key))
         };
         let counted: Vec<usize> = feasible.iter().copied().filter(labeled).collect();
-        let weights: Vec<f64> = self.soft.iter().map(|soft| {
-            let domains = if soft.key == HOSTNAME {
-                counted.len()
-            } else {
-                let of = |slot: &usize| nodes.row(*slot).labels.get(&soft.key);
-                counted.iter().filter_map(of).collect::<std::collections::HashSet<_>>().len()
-            };
-            ((domains + 2) as f64).ln()
-        }).collect();
+        let weights: Vec<f64> = self
+            .soft
+            .iter()
+            .map(|soft| {
+                let domains = if soft.key == HOSTNAME {
+                    counted.len()
+                } else {
+                    let of = |slot: &usize| nodes.row(*slot).labels.get(&soft.key);
+                    counted.iter().filter_map(of).collect::<std::collections::HashSet<_>>().len()
+                };
+                ((domains + 2) as f64).ln()
+            })
+            .collect();
         let raw = |slot: usize| {
             let labels = &nodes.row(slot).labels;
             let part = |(soft, weight): (&Soft, &f64)| {

@@ -16,7 +16,11 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    pub(crate) fn new(nodes: usize, rejections: Vec<Rejection>, unsupported: Option<String>) -> Self {
+    pub(crate) fn new(
+        nodes: usize,
+        rejections: Vec<Rejection>,
+        unsupported: Option<String>,
+    ) -> Self {
         Self { nodes, rejections, unsupported, preemption: None }
     }
 
@@ -56,8 +60,7 @@ impl Diagnosis {
         }
         let reasons: Vec<String> = self.rejections.iter().map(reason).collect();
         let text = histogram(reasons.iter());
-        self.preemption =
-            Some(format!("preemption: 0/{} nodes are available:{text}", self.nodes));
+        self.preemption = Some(format!("preemption: 0/{} nodes are available:{text}", self.nodes));
     }
 }
 

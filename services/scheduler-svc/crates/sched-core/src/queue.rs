@@ -72,7 +72,10 @@ type Rank = (Reverse<i64>, u64, u64);
 enum Place {
     Ready(Rank),
     Pausing((u64, u64)),
-    Stuck { since: u64, plugins: BTreeSet<&'static str> },
+    Stuck {
+        since: u64,
+        plugins: BTreeSet<&'static str>,
+    },
     /// Being scheduled or bound.
     Out,
 }
@@ -344,7 +347,11 @@ mod tests {
         assert_eq!(queue.next_due(), Some(1000));
         assert_eq!(pop(&mut queue, 1000), Some("a".to_owned()));
         queue.unschedulable("a", BTreeSet::from(["NodeResourcesFit"]), 1000);
-        assert_eq!(pop(&mut queue, 1000 + STUCK_FOR), Some("a".to_owned()), "no pod waits for ever");
+        assert_eq!(
+            pop(&mut queue, 1000 + STUCK_FOR),
+            Some("a".to_owned()),
+            "no pod waits for ever"
+        );
     }
 
     #[test]

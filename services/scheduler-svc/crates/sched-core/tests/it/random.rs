@@ -63,7 +63,8 @@ fn pod(random: &mut Random, number: u64) -> Value {
     }
     let mut spec = json!({"containers": [container], "priority": random.below(3)});
     if random.chance(40) {
-        spec["tolerations"] = json!([{"key": "k", "operator": "Equal", "value": random.pick(&["1", "2"])}]);
+        spec["tolerations"] =
+            json!([{"key": "k", "operator": "Equal", "value": random.pick(&["1", "2"])}]);
     }
     if random.chance(20) {
         spec["nodeSelector"] = json!({"disk": random.pick(&["ssd", "hdd"])});
@@ -78,13 +79,17 @@ fn pod(random: &mut Random, number: u64) -> Value {
             {"weight": 1 + random.below(50), "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}},
             {"weight": 7, "preference": {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}}]);
     }
-    let term = |random: &mut Random| json!({"labelSelector": {"matchLabels": {"app": random.pick(&["web", "db", "job"])}},
-        "topologyKey": random.pick(&["zone", "kubernetes.io/hostname"])});
+    let term = |random: &mut Random| {
+        json!({"labelSelector": {"matchLabels": {"app": random.pick(&["web", "db", "job"])}},
+        "topologyKey": random.pick(&["zone", "kubernetes.io/hostname"])})
+    };
     if random.chance(12) {
-        affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([term(random)]);
+        affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
+            json!([term(random)]);
     }
     if random.chance(12) {
-        affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([term(random)]);
+        affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
+            json!([term(random)]);
     }
     spec["affinity"] = affinity;
     if random.chance(15) {
@@ -111,7 +116,11 @@ fn rebuilt(world: &World, random: &mut Random) -> Engine {
         steps.swap(i, random.below(i as u64 + 1) as usize);
     }
     for object in steps {
-        if object.get("status").is_some() { set_node(&mut engine, object) } else { place(&mut engine, object) }
+        if object.get("status").is_some() {
+            set_node(&mut engine, object)
+        } else {
+            place(&mut engine, object)
+        }
     }
     engine
 }
@@ -144,17 +153,29 @@ fn run(seed: u64, steps: u64) -> (u64, u64) {
                 let best = world.best(&new);
                 let choice = engine.schedule(&info, step);
                 let again = rebuilt(&world, &mut random).schedule(&info, step);
-                assert_eq!(choice.as_ref().ok(), again.as_ref().ok(), "seed {seed} step {step}: the order of changes shows");
+                assert_eq!(
+                    choice.as_ref().ok(),
+                    again.as_ref().ok(),
+                    "seed {seed} step {step}: the order of changes shows"
+                );
                 match choice {
                     Ok(choice) => {
-                        assert!(best.contains(&choice.node), "seed {seed} step {step}: {} is not among {best:?} for {new}", choice.node);
+                        assert!(
+                            best.contains(&choice.node),
+                            "seed {seed} step {step}: {} is not among {best:?} for {new}",
+                            choice.node
+                        );
                         new["spec"]["nodeName"] = json!(choice.node);
                         place(&mut engine, &new);
                         world.pods.push(new);
                         placed += 1;
                     }
                     Err(why) => {
-                        assert!(best.is_empty(), "seed {seed} step {step}: refused ({}) but {best:?} fit {new}", why.message());
+                        assert!(
+                            best.is_empty(),
+                            "seed {seed} step {step}: refused ({}) but {best:?} fit {new}",
+                            why.message()
+                        );
                         assert_eq!(why.message(), again.unwrap_err().message());
                         let views = engine.explain(&info);
                         assert!(views.iter().all(|v| v.rejection.is_some()));
@@ -175,7 +196,10 @@ fn incremental_engine_is_the_oracle_and_the_rebuilt_engine() {
         placed += p;
         refused += r;
     }
-    assert!(placed > 2000 && refused > 500, "{placed} placed, {refused} refused: the cases are one-sided");
+    assert!(
+        placed > 2000 && refused > 500,
+        "{placed} placed, {refused} refused: the cases are one-sided"
+    );
 }
 
 #[test]
@@ -229,18 +253,44 @@ fn preemption_takes_the_fewest_and_leaves_no_trace() {
         new["spec"]["priority"] = json!(10);
         let info = engine.read(&serde_json::from_value(new.clone()).unwrap()).unwrap();
         let Err(mut why) = engine.schedule(&info, 0) else { continue };
-        let before: Vec<String> = { let mut all: Vec<String> = engine.pods().map(|(n, p)| format!("{n} {}", p.uid)).collect(); all.sort(); all };
+        let before: Vec<String> = {
+            let mut all: Vec<String> =
+                engine.pods().map(|(n, p)| format!("{n} {}", p.uid)).collect();
+            all.sort();
+            all
+        };
         let found = engine.preempt(&info, &mut why);
-        let after: Vec<String> = { let mut all: Vec<String> = engine.pods().map(|(n, p)| format!("{n} {}", p.uid)).collect(); all.sort(); all };
+        let after: Vec<String> = {
+            let mut all: Vec<String> =
+                engine.pods().map(|(n, p)| format!("{n} {}", p.uid)).collect();
+            all.sort();
+            all
+        };
         assert_eq!(before, after);
         let Some(found) = found else {
-            assert!(why.message().contains("preemption: 0/3 nodes are available"), "{}", why.message());
+            assert!(
+                why.message().contains("preemption: 0/3 nodes are available"),
+                "{}",
+                why.message()
+            );
             continue;
         };
         cases += 1;
-        let target = world.nodes.iter().find(|n| n["metadata"]["name"] == found.node.as_str()).unwrap().clone();
-        let without = |gone: &[String]| World { nodes: world.nodes.clone(),
-            pods: world.pods.iter().filter(|p| !gone.iter().any(|u| p["metadata"]["uid"] == u.as_str())).cloned().collect() };
+        let target = world
+            .nodes
+            .iter()
+            .find(|n| n["metadata"]["name"] == found.node.as_str())
+            .unwrap()
+            .clone();
+        let without = |gone: &[String]| World {
+            nodes: world.nodes.clone(),
+            pods: world
+                .pods
+                .iter()
+                .filter(|p| !gone.iter().any(|u| p["metadata"]["uid"] == u.as_str()))
+                .cloned()
+                .collect(),
+        };
         assert!(without(&found.victims).feasible(&new, &target), "seed {seed}: room is made");
         for keep in 0..found.victims.len() {
             let mut fewer = found.victims.clone();

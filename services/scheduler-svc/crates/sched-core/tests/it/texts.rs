@@ -29,28 +29,45 @@ fn refusal(engine: &mut Engine, spec: Value) -> String {
 #[test]
 fn refusal_reads_as_upstream() {
     let taint = json!([{"key": "dedicated", "value": "db", "effect": "NoSchedule"}]);
-    let mut engine = engine(&[node("a", "1", json!([])), node("b", "1", json!([])), node("c", "1", json!([])),
-        node("d", "8", taint.clone()), node("e", "8", taint)]);
+    let mut engine = engine(&[
+        node("a", "1", json!([])),
+        node("b", "1", json!([])),
+        node("c", "1", json!([])),
+        node("d", "8", taint.clone()),
+        node("e", "8", taint),
+    ]);
     let big = json!({"containers": [{"resources": {"requests": {"cpu": "2"}}}]});
-    assert_eq!(refusal(&mut engine, big),
+    assert_eq!(
+        refusal(&mut engine, big),
         "0/5 nodes are available: 2 node(s) had untolerated taint {dedicated: db}, 3 Insufficient cpu. \
-         preemption: 0/5 nodes are available: 5 Preemption is not helpful for scheduling.");
+         preemption: 0/5 nodes are available: 5 Preemption is not helpful for scheduling."
+    );
     let never = json!({"preemptionPolicy": "Never", "nodeSelector": {"x": "y"}, "containers": []});
-    assert_eq!(refusal(&mut engine, never),
+    assert_eq!(
+        refusal(&mut engine, never),
         "0/5 nodes are available: 2 node(s) had untolerated taint {dedicated: db}, \
          3 node(s) didn't match Pod's node affinity/selector. \
-         preemption: not eligible due to preemptionPolicy=Never.");
-    assert_eq!(refusal(&mut Engine::default(), json!({"containers": []})), "no nodes available to schedule pods");
+         preemption: not eligible due to preemptionPolicy=Never."
+    );
+    assert_eq!(
+        refusal(&mut Engine::default(), json!({"containers": []})),
+        "no nodes available to schedule pods"
+    );
 }
 
 #[test]
 fn unknown_demands_are_refused_by_name() {
     let mut engine = engine(&[node("a", "1", json!([]))]);
     let claim = json!({"containers": [], "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]});
-    assert_eq!(refusal(&mut engine, claim),
-        "0/1 nodes are available: not supported yet: persistentVolumeClaim of volume \"data\".");
+    assert_eq!(
+        refusal(&mut engine, claim),
+        "0/1 nodes are available: not supported yet: persistentVolumeClaim of volume \"data\"."
+    );
     let device = json!({"containers": [], "resourceClaims": [{"name": "gpu"}]});
-    assert_eq!(refusal(&mut engine, device), "0/1 nodes are available: not supported yet: resourceClaims.");
+    assert_eq!(
+        refusal(&mut engine, device),
+        "0/1 nodes are available: not supported yet: resourceClaims."
+    );
 }
 
 #[test]
@@ -59,8 +76,10 @@ fn sidecars_and_init_containers_count_as_upstream() {
     let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
     let mut sidecar = container("300m");
     sidecar["restartPolicy"] = json!("Always");
-    let spec = |init: &str| json!({"containers": [container("400m")], "initContainers": [sidecar, container(init)],
-        "overhead": {"cpu": "100m"}});
+    let spec = |init: &str| {
+        json!({"containers": [container("400m")], "initContainers": [sidecar, container(init)],
+        "overhead": {"cpu": "100m"}})
+    };
     // 300m + 400m + 100m while running; 300m + 600m + 100m while starting.
     let pod = json!({"metadata": {"uid": "u"}, "spec": spec("600m")});
     let info = engine.read(&serde_json::from_value(pod).unwrap()).unwrap();
@@ -76,7 +95,10 @@ fn sums_out_of_range_never_overcommit() {
             {"resources": {"requests": {"memory": "9Ei", "cpu": "1e400"}}}]}});
         let info = engine.read(&serde_json::from_value(pod).unwrap()).unwrap();
         engine.place(Arc::new(info), "a");
-        let text = refusal(&mut engine, json!({"containers": [{"resources": {"requests": {"memory": "1"}}}]}));
+        let text = refusal(
+            &mut engine,
+            json!({"containers": [{"resources": {"requests": {"memory": "1"}}}]}),
+        );
         assert!(text.contains("1 Insufficient memory"), "{text}");
     }
     for number in 0..4 {
@@ -90,9 +112,11 @@ fn sums_out_of_range_never_overcommit() {
 #[test]
 fn images_on_the_node_count() {
     let mut with = node("b", "4", json!([]));
-    with["status"]["images"] = json!([{"names": ["docker.io/big:latest"], "sizeBytes": 900_000_000}]);
+    with["status"]["images"] =
+        json!([{"names": ["docker.io/big:latest"], "sizeBytes": 900_000_000}]);
     let mut engine = engine(&[node("a", "4", json!([])), with]);
-    let pod = json!({"metadata": {"uid": "u"}, "spec": {"containers": [{"image": "docker.io/big"}]}});
+    let pod =
+        json!({"metadata": {"uid": "u"}, "spec": {"containers": [{"image": "docker.io/big"}]}});
     let info = engine.read(&serde_json::from_value(pod).unwrap()).unwrap();
     let views = engine.explain(&info);
     // (450000000 - 23 Mi) * 100 / (1000 Mi - 23 Mi)
