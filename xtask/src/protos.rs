@@ -37,6 +37,7 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
+    Api { module: "dns", feature: "dns", files: &["flotilla/dns/v1/dns.proto"], services: true },
     Api {
         module: "envoy",
         feature: "envoy",
@@ -86,6 +87,12 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api {
+        module: "metrics_api",
+        feature: "metrics",
+        files: &["flotilla/metrics/v1/admin.proto", "flotilla/metrics/v1/query.proto"],
+        services: true,
+    },
+    Api {
         module: "scheduler",
         feature: "scheduler",
         files: &["flotilla/scheduler/v1/scheduler.proto"],
@@ -93,14 +100,18 @@ pub const APIS: &[Api] = &[
     },
 ];
 
-/// Writes `gen/` and `apis.rs` below `out`.
+/// Writes `gen/`, `apis.rs` and `descriptors.rs` below `out`.
 pub fn generate(out: &Path) -> Result<()> {
     let mut list = String::new();
+    let mut descriptors = String::from("&[\n");
     for api in APIS {
         generate_api(api, &out.join("gen").join(api.module))
             .with_context(|| format!("generate {}", api.module))?;
         list.push_str(&format!("api!(\"{}\", {});\n", api.feature, api.module));
+        descriptors.push_str(&format!("    include_bytes!(\"gen/{}/descriptors.bin\"),\n", api.module));
     }
+    descriptors.push_str("]\n");
+    fs::write(out.join("descriptors.rs"), descriptors).context("write descriptors.rs")?;
     fs::write(out.join("apis.rs"), list).context("write apis.rs")
 }
 
