@@ -80,6 +80,11 @@ impl<T: DeserializeOwned> Reflector<T> {
         }
     }
 
+    /// Version of the collection that the changes so far lead to; empty before the first.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     async fn step(&mut self) -> Result<(), Error> {
         if self.version.is_empty() {
             return self.relist().await;
