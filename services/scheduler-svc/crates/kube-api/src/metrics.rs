@@ -95,7 +95,7 @@ impl Metrics {
     pub fn text(&self, cache: &Cache) -> String {
         for resource in cache.all() {
             let labels = Stored { resource: resource.resource.qualified() };
-            self.objects.get_or_create(&labels).set(i64::try_from(resource.len()).unwrap_or(i64::MAX));
+            self.objects.get_or_create(&labels).set(i64::try_from(resource.count()).unwrap_or(i64::MAX));
         }
         flotilla_telemetry::encode_text(&self.registry)
     }

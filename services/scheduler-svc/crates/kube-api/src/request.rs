@@ -86,7 +86,7 @@ pub enum Route {
     /// `/api/v1`, `/apis/GROUP/VERSION`
     GroupVersion(String, String),
     /// A page that is no resource.
-    Page(String),
+    Page,
     /// A path of the API that does not exist.
     Unknown,
 }
@@ -107,7 +107,7 @@ pub fn route(path: &str) -> Route {
         ["apis", group, version] => Route::GroupVersion((*group).to_owned(), (*version).to_owned()),
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
-        _ => Route::Page(path.to_owned()),
+        _ => Route::Page,
     }
 }
 
@@ -128,7 +128,7 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
                 return Route::Unknown;
             }
         }
-        if tail.len() > 0 && name.is_empty() {
+        if !tail.is_empty() && name.is_empty() {
             return Route::Unknown;
         }
         Route::Resource(Box::new(target))

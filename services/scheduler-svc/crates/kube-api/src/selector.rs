@@ -43,19 +43,9 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
-    /// Only labels, as in `spec.selector` texts.
-    pub fn of_labels(labels: &str) -> Option<Self> {
-        Some(Self { labels: parse_labels(labels).ok()?, fields: Vec::new() })
-    }
-
     /// Whether everything matches.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
-    }
-
-    /// The only name that can match, when the field selector says so.
-    pub fn name(&self) -> Option<&str> {
-        self.fields.iter().find(|(f, _, equal)| f == "metadata.name" && *equal).map(|(_, v, _)| v.as_str())
     }
 
     /// Whether an object matches.
@@ -247,6 +237,10 @@ mod tests {
 
     use super::*;
 
+    fn of_labels(text: &str) -> Option<Selector> {
+        Selector::parse(kube_spec::find("", "v1", "pods").unwrap(), text, "").ok()
+    }
+
     #[test]
     fn selectors_match_as_the_originals() {
         let object = json!({"metadata": {"name": "x", "labels": {"app": "web", "tier": "front", "n": "5"}}});
@@ -255,10 +249,10 @@ mod tests {
             ("app notin (web)", false), ("missing", false), ("!missing", true), ("n>4", true), ("n<5", false),
             ("x!=y", true), ("", true), ("app in (db), tier", false),
         ] {
-            assert_eq!(Selector::of_labels(text).unwrap().matches(&object), want, "{text}");
+            assert_eq!(of_labels(text).unwrap().matches(&object), want, "{text}");
         }
         for bad in ["app=a=b", "in (a)", "a in (b", "=x", "a b"] {
-            assert!(Selector::of_labels(bad).is_none(), "{bad}");
+            assert!(of_labels(bad).is_none(), "{bad}");
         }
     }
 }

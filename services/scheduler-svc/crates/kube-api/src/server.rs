@@ -90,7 +90,8 @@ impl Api {
         output: Result<Output, ApiError>,
     ) -> Result<Response<Body>, ApiError> {
         let peer = request.extensions().get::<PeerInfo>();
-        let user = self.authenticator.user(peer, request.headers()).ok_or_else(ApiError::unauthorized)?;
+        let caller = self.authenticator.user(peer, request.headers()).ok_or_else(ApiError::unauthorized)?;
+        let user = self.acting_user(caller, request.headers())?;
         let method = request.method().clone();
         match route {
             Route::Resource(target) => {

@@ -25,6 +25,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
+    /// The authority of the generated certificates (PEM file).
+    pub ca: PathBuf,
     /// Settings for clients inside this process.
     pub client: KubeConfig,
     /// Whether the cache follows the store.
@@ -89,7 +91,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, ExitEr
     tokio::spawn(bootstrap::compact(api.clone()));
     tracing::info!(%address, "serving the Kubernetes API (https)");
     let task = tokio::spawn(serve(listener, router(api), Some(tls), ServeOptions::default(), shutdown));
-    Ok(Running { address, kubeconfig, client, readiness, task })
+    Ok(Running { address, kubeconfig, ca: certs.path("ca.crt"), client, readiness, task })
 }
 
 fn advertised(config: &Config) -> IpAddr {

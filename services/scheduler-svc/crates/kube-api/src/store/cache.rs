@@ -97,13 +97,8 @@ impl ResourceCache {
     }
 
     /// Number of objects.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.state.read().objects.len()
-    }
-
-    /// Whether there are no objects.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Changes after `revision`; `Err` with the oldest possible revision when some are forgotten.
@@ -204,11 +199,6 @@ impl Cache {
     /// Revision up to which everything is in the caches; 0 before the first load.
     pub fn revision(&self) -> i64 {
         *self.progress.borrow()
-    }
-
-    /// Wakes when [`Cache::revision`] grows.
-    pub fn progress(&self) -> watch::Receiver<i64> {
-        self.progress.subscribe()
     }
 
     /// Waits until the caches hold everything up to `revision`; false when that takes longer than `limit`.
