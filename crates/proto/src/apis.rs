@@ -1,6 +1,7 @@
 api!("containerd", containerd);
 api!("cri", cri);
 api!("dns", dns);
+api!("engine", engine);
 api!("envoy", envoy);
 api!("etcd", etcd);
 api!("gateway", gateway);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::Error;
 use crate::cache::{Event, Key, Kind};
 use crate::cluster::Cluster;
 use crate::metrics;
 use crate::queue::Queue;
-use crate::Error;
 
 /// When a key is to be worked on again without any event: after this long, or not at all.
 pub type Again = Option<Duration>;

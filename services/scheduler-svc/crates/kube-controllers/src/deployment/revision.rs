@@ -35,8 +35,11 @@ impl Work<'_> {
             if seconds.as_ref().and_then(Value::as_i64) != changed.int("/spec/minReadySeconds") {
                 changed.set("spec", "minReadySeconds", seconds.unwrap_or_else(|| json!(0)));
             }
-            let changed =
-                if changed == *set { changed } else { self.cluster.replace(REPLICA_SET, &changed).await? };
+            let changed = if changed == *set {
+                changed
+            } else {
+                self.cluster.replace(REPLICA_SET, &changed).await?
+            };
             let revision = revision(&changed);
             let name = changed.metadata.name.clone();
             self.take(changed);
