@@ -13,7 +13,9 @@ pub use config::{Command, Config, Role};
 use flotilla_config::{ExitError, ListenAddr};
 use flotilla_kube_client::{Client, KubeConfig};
 use flotilla_proto::kube;
-use flotilla_server::{Admin, Grpc, HealthHandle, Listener, Readiness, ServeOptions, Shutdown, serve};
+use flotilla_server::{
+    Admin, Grpc, HealthHandle, Listener, Readiness, ServeOptions, Shutdown, serve,
+};
 use kube::flotilla::kube::v1::kube_api_server::KubeApiServer;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
@@ -34,7 +36,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
         (Some(running), _) => running.client.clone(),
         (None, Some(path)) => KubeConfig::from_file(path).map_err(ExitError::config)?,
         (None, None) => {
-            return Err(ExitError::Usage("--kubeconfig is needed when --roles lacks api".to_owned()));
+            return Err(ExitError::Usage(
+                "--kubeconfig is needed when --roles lacks api".to_owned(),
+            ));
         }
     };
     let readiness = running.as_ref().map_or_else(Readiness::new, |r| r.readiness.clone());
@@ -46,11 +50,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     let mut roles = JoinSet::new();
     if config.roles.contains(&Role::Controllers) {
         kube_controllers::register_metrics(&mut registry);
-        start_controllers(&mut roles, &config, &server, running.as_ref().map(|r| r.ca.clone()), &shutdown)?;
+        start_controllers(
+            &mut roles,
+            &config,
+            &server,
+            running.as_ref().map(|r| r.ca.clone()),
+            &shutdown,
+        )?;
     }
-    let (grpc, health) =
-        Grpc::new([kube::FILE_DESCRIPTOR_SET]).add(KubeApiServer::new(KubeService::new(server))).into_router().await;
-    let admin = Admin { registry: Arc::new(registry), readiness: readiness.clone(), service: "scheduler-svc" };
+    let (grpc, health) = Grpc::new([kube::FILE_DESCRIPTOR_SET])
+        .add(KubeApiServer::new(KubeService::new(server)))
+        .into_router()
+        .await;
+    let admin = Admin {
+        registry: Arc::new(registry),
+        readiness: readiness.clone(),
+        service: "scheduler-svc",
+    };
     tokio::spawn(report_health(health, readiness, shutdown.clone()));
     tracing::info!(%address, "serving gRPC, metrics and health");
     let router = admin.router().merge(grpc);
@@ -72,16 +88,22 @@ fn start_controllers(
     ca: Option<std::path::PathBuf>,
     shutdown: &Shutdown,
 ) -> Result<(), ExitError> {
-    let client = Client::new(server.clone(), "kube-controller-manager").map_err(ExitError::config)?;
+    let client =
+        Client::new(server.clone(), "kube-controller-manager").map_err(ExitError::config)?;
     let mut settings = config.controllers.clone();
     settings.root_ca_file = settings.root_ca_file.or(ca);
     let shutdown = shutdown.clone();
-    roles.spawn(async move { kube_controllers::run(client, settings, shutdown).await.map_err(ExitError::runtime) });
+    roles.spawn(async move {
+        kube_controllers::run(client, settings, shutdown).await.map_err(ExitError::runtime)
+    });
     Ok(())
 }
 
 /// Waits for the end, or for a role that ends before it.
-async fn supervise(roles: &mut JoinSet<Result<(), ExitError>>, shutdown: &Shutdown) -> Result<(), ExitError> {
+async fn supervise(
+    roles: &mut JoinSet<Result<(), ExitError>>,
+    shutdown: &Shutdown,
+) -> Result<(), ExitError> {
     loop {
         tokio::select! {
             () = shutdown.triggered() => return Ok(()),

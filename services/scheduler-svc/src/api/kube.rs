@@ -30,14 +30,27 @@ pub struct KubeService {
 impl KubeService {
     /// A service that talks to the API of `server`; the credentials in it are not used.
     pub fn new(server: KubeConfig) -> Self {
-        Self { server: KubeConfig { token: None, client_cert: None, ..server }, clients: Arc::default() }
+        Self {
+            server: KubeConfig { token: None, client_cert: None, ..server },
+            clients: Arc::default(),
+        }
     }
 
     fn client<T>(&self, request: &Request<T>) -> Result<Client, Status> {
-        let header = request.metadata().get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let token = header.strip_prefix("Bearer ").or_else(|| header.strip_prefix("bearer ")).unwrap_or_default().trim();
+        let header = request
+            .metadata()
+            .get("authorization")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        let token = header
+            .strip_prefix("Bearer ")
+            .or_else(|| header.strip_prefix("bearer "))
+            .unwrap_or_default()
+            .trim();
         if token.is_empty() {
-            return Err(Status::unauthenticated("send the Kubernetes API's bearer token as metadata authorization: Bearer TOKEN"));
+            return Err(Status::unauthenticated(
+                "send the Kubernetes API's bearer token as metadata authorization: Bearer TOKEN",
+            ));
         }
         if let Some(client) = self.clients.lock().get(token) {
             return Ok(client.clone());
@@ -58,11 +71,15 @@ impl KubeApi for KubeService {
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Object>, Status> {
         let client = self.client(&request)?;
         let request = request.into_inner();
-        let object: Value = client.get(&path(request.collection.as_ref(), &request.name)?).await.map_err(status)?;
+        let object: Value =
+            client.get(&path(request.collection.as_ref(), &request.name)?).await.map_err(status)?;
         Ok(Response::new(shown(&object)))
     }
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<pb::ListRequest>,
+    ) -> Result<Response<pb::ListResponse>, Status> {
         let client = self.client(&request)?;
         let request = request.into_inner();
         let params = ListParams {
@@ -81,18 +98,26 @@ impl KubeApi for KubeService {
         }))
     }
 
-    async fn create(&self, request: Request<pb::CreateRequest>) -> Result<Response<pb::Object>, Status> {
+    async fn create(
+        &self,
+        request: Request<pb::CreateRequest>,
+    ) -> Result<Response<pb::Object>, Status> {
         let client = self.client(&request)?;
         let request = request.into_inner();
         let json = request.object.unwrap_or_default().json;
-        let object: Value =
-            serde_json::from_slice(&json).map_err(|e| Status::invalid_argument(format!("object.json: {e}")))?;
-        let created: Value =
-            client.create(&path(request.collection.as_ref(), "")?, &object).await.map_err(status)?;
+        let object: Value = serde_json::from_slice(&json)
+            .map_err(|e| Status::invalid_argument(format!("object.json: {e}")))?;
+        let created: Value = client
+            .create(&path(request.collection.as_ref(), "")?, &object)
+            .await
+            .map_err(status)?;
         Ok(Response::new(shown(&created)))
     }
 
-    async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
         let client = self.client(&request)?;
         let request = request.into_inner();
         if request.name.is_empty() {
@@ -102,13 +127,19 @@ impl KubeApi for KubeService {
             Some(seconds) => json!({"gracePeriodSeconds": seconds}),
             None => json!({}),
         };
-        client.delete(&path(request.collection.as_ref(), &request.name)?, &options).await.map_err(status)?;
+        client
+            .delete(&path(request.collection.as_ref(), &request.name)?, &options)
+            .await
+            .map_err(status)?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchEvent, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let client = self.client(&request)?;
         let request = request.into_inner();
         let params = ListParams {
@@ -163,7 +194,9 @@ fn some(text: String) -> Option<String> {
 /// The REST path of a collection or object.
 fn path(collection: Option<&pb::Collection>, name: &str) -> Result<String, Status> {
     let collection = collection.ok_or_else(|| Status::invalid_argument("collection is missing"))?;
-    for part in [&collection.group, &collection.version, &collection.resource, &collection.namespace, name] {
+    for part in
+        [&collection.group, &collection.version, &collection.resource, &collection.namespace, name]
+    {
         let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c));
         if !plain || part == ".." || part == "." {
             return Err(Status::invalid_argument(format!("{part:?} cannot be part of a path")));
@@ -219,7 +252,9 @@ mod tests {
         };
         let good = path(Some(&collection("deployments", "d")), "x").unwrap();
         assert_eq!(good, "/apis/apps/v1/namespaces/d/deployments/x");
-        for (resource, namespace, name) in [("", "d", "x"), ("pods", "../x", "y"), ("pods", "d", "a/b"), ("pods", "d", "?x")] {
+        for (resource, namespace, name) in
+            [("", "d", "x"), ("pods", "../x", "y"), ("pods", "d", "a/b"), ("pods", "d", "?x")]
+        {
             assert!(path(Some(&collection(resource, namespace)), name).is_err());
         }
     }

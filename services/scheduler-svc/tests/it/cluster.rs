@@ -53,10 +53,22 @@ pub fn spawn_etcd(dir: &std::path::Path, port: u16) -> Process {
     etcd
 }
 
-pub fn spawn_server(dir: &std::path::Path, etcd_url: &str, more: &[&str]) -> (Process, String, String) {
+pub fn spawn_server(
+    dir: &std::path::Path,
+    etcd_url: &str,
+    more: &[&str],
+) -> (Process, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scheduler-svc"));
     command
-        .args(["--etcd-servers", etcd_url, "--secure-port", "0", "--grpc-address", "127.0.0.1:0", "--cert-dir"])
+        .args([
+            "--etcd-servers",
+            etcd_url,
+            "--secure-port",
+            "0",
+            "--grpc-address",
+            "127.0.0.1:0",
+            "--cert-dir",
+        ])
         .arg(dir.join("certs"))
         .args(more);
     if !more.contains(&"--roles") {
@@ -154,7 +166,14 @@ impl Cluster {
         self.call_as(&self.token, method, path, headers, body)
     }
 
-    pub fn call_as(&self, token: &str, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub fn call_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> Answer {
         use std::io::Write;
         let mut command = Command::new("curl");
         command.args(["-s", "-i", "--max-time", "20", "--http1.1", "-X", method, "--cacert"]);
@@ -169,7 +188,8 @@ impl Cluster {
             command.args(["--data-binary", "@-", "-H", "Expect:"]);
         }
         command.arg(format!("https://{}{path}", self.address));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl runs");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl runs");
         // curl may have hung up before it read everything, when the answer came early.
         let _ = child.stdin.take().unwrap().write_all(body.as_bytes());
         let output = child.wait_with_output().unwrap();
@@ -181,10 +201,16 @@ impl Cluster {
 }
 
 fn streams(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Whether the programs the tests drive are missing.
 pub fn skip(test: &str) -> bool {
-    ["kubectl", "curl", "python3"].iter().any(|program| flotilla_testkit::skip_unless_program(test, program))
+    ["kubectl", "curl", "python3"]
+        .iter()
+        .any(|program| flotilla_testkit::skip_unless_program(test, program))
 }

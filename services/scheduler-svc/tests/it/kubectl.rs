@@ -48,7 +48,13 @@ fn manifests_are_applied_changed_and_deleted() {
     c.kubectl(&["annotate", "deploy/app", "n=m"], "");
     c.kubectl(&["set", "image", "deploy/app", "c=nginx:1.27"], "");
     let yaml = c.kubectl(&["get", "deploy", "app", "-o", "yaml"], "");
-    for want in ["replicas: 5", "x: \"y\"", "image: nginx:1.27", "progressDeadlineSeconds: 600", "maxSurge: 25%"] {
+    for want in [
+        "replicas: 5",
+        "x: \"y\"",
+        "image: nginx:1.27",
+        "progressDeadlineSeconds: 600",
+        "maxSurge: 25%",
+    ] {
         assert!(yaml.contains(want), "{want} in {yaml}");
     }
     assert!(c.kubectl(&["describe", "deploy", "app"], "").contains("nginx:1.27"));
@@ -56,7 +62,10 @@ fn manifests_are_applied_changed_and_deleted() {
     c.kubectl(&["patch", "deploy", "app", "-p", patch], "");
     assert!(c.kubectl(&["get", "deploy", "app", "-o", "wide"], "").contains("x:1"));
     assert!(c.kubectl(&["delete", "-f", "-"], APP).contains("deployment.apps \"app\" deleted"));
-    assert!(c.kubectl_fails(&["get", "deploy", "app"], "").contains("deployments.apps \"app\" not found"));
+    assert!(
+        c.kubectl_fails(&["get", "deploy", "app"], "")
+            .contains("deployments.apps \"app\" not found")
+    );
 }
 
 #[test]
@@ -71,11 +80,25 @@ fn imperative_commands_work() {
     c.kubectl(&["-n", "demo", "create", "deployment", "web", "--image=nginx"], "");
     c.kubectl(&["-n", "demo", "expose", "deploy", "web", "--port=80", "--type=NodePort"], "");
     c.kubectl(&["-n", "demo", "create", "job", "j", "--image=busybox", "--", "true"], "");
-    c.kubectl(&["-n", "demo", "run", "p", "--image=busybox", "--restart=Never", "--", "sleep", "9"], "");
+    c.kubectl(
+        &["-n", "demo", "run", "p", "--image=busybox", "--restart=Never", "--", "sleep", "9"],
+        "",
+    );
     c.kubectl(&["-n", "demo", "create", "sa", "me"], "");
     let token = c.kubectl(&["-n", "demo", "create", "token", "me"], "");
-    let me = c.call_as(token.trim(), "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &["Content-Type: application/json"], "{}");
-    assert_eq!(me.json()["status"]["userInfo"]["username"], "system:serviceaccount:demo:me", "{}", me.body);
+    let me = c.call_as(
+        token.trim(),
+        "POST",
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        &["Content-Type: application/json"],
+        "{}",
+    );
+    assert_eq!(
+        me.json()["status"]["userInfo"]["username"],
+        "system:serviceaccount:demo:me",
+        "{}",
+        me.body
+    );
     let all = c.kubectl(&["-n", "demo", "get", "all"], "");
     for want in ["pod/p", "service/web", "deployment.apps/web", "job.batch/j"] {
         assert!(all.contains(want), "{want} in {all}");
@@ -83,16 +106,38 @@ fn imperative_commands_work() {
     assert!(c.kubectl(&["explain", "pod.spec.containers.ports"], "").contains("containerPort"));
     assert!(c.kubectl(&["api-resources"], "").contains("deploy"));
     assert!(c.kubectl(&["auth", "can-i", "create", "pods"], "").contains("yes"));
-    let denied = c.kubectl_fails(&["auth", "can-i", "create", "pods", "--as=system:serviceaccount:demo:me"], "");
+    let denied = c.kubectl_fails(
+        &["auth", "can-i", "create", "pods", "--as=system:serviceaccount:demo:me"],
+        "",
+    );
     assert!(denied.contains("no"), "{denied}");
-    c.kubectl(&["-n", "demo", "create", "rolebinding", "me", "--clusterrole=edit", "--serviceaccount=demo:me"], "");
+    c.kubectl(
+        &[
+            "-n",
+            "demo",
+            "create",
+            "rolebinding",
+            "me",
+            "--clusterrole=edit",
+            "--serviceaccount=demo:me",
+        ],
+        "",
+    );
     eventually("the binding takes effect", LIMIT, || {
-        c.kubectl_command(&["-n", "demo", "auth", "can-i", "create", "pods", "--as=system:serviceaccount:demo:me"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap()
-            .success()
+        c.kubectl_command(&[
+            "-n",
+            "demo",
+            "auth",
+            "can-i",
+            "create",
+            "pods",
+            "--as=system:serviceaccount:demo:me",
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
     });
     assert!(c.kubectl(&["-n", "demo", "delete", "pod", "p"], "").contains("deleted"));
     assert!(c.kubectl(&["version"], "").contains("Server Version: v1.35"));
@@ -105,12 +150,18 @@ fn bad_manifests_are_refused_with_the_originals_words() {
     }
     let c = Cluster::start();
     let unknown = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndat: {a: b}\n";
-    assert!(c.kubectl_fails(&["apply", "-f", "-"], unknown).contains("strict decoding error: unknown field \"dat\""));
+    assert!(
+        c.kubectl_fails(&["apply", "-f", "-"], unknown)
+            .contains("strict decoding error: unknown field \"dat\"")
+    );
     let broken = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {}}}\n";
     let said = c.kubectl_fails(&["create", "-f", "-"], broken);
     assert!(said.contains("`selector` does not match template `labels`"), "{said}");
     assert!(said.contains("spec.template.spec.containers: Required value"), "{said}");
-    let said = c.kubectl_fails(&["create", "-f", "-", "-n", "nowhere"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n");
+    let said = c.kubectl_fails(
+        &["create", "-f", "-", "-n", "nowhere"],
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+    );
     assert!(said.contains("namespaces \"nowhere\" not found"), "{said}");
     let said = c.kubectl_fails(&["create", "ns", "default"], "");
     assert!(said.contains("namespaces \"default\" already exists"), "{said}");

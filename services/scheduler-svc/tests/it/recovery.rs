@@ -32,6 +32,9 @@ fn acknowledged_writes_survive_kill_9() {
     for name in acknowledged {
         assert_eq!(c.get(&format!("{MAPS}/{name}")).code, 200, "{name}");
     }
+    // The new life remembers no changes of the last one.
+    let old = c.get(&format!("{MAPS}?watch=1&resourceVersion=1&timeoutSeconds=5"));
+    assert!(old.body.contains("too old resource version"), "{}", old.body);
     let status = c.server.terminate(Duration::from_secs(20));
     assert!(status.success(), "SIGTERM ends the server with 0, not {status}");
 }
@@ -43,15 +46,26 @@ fn without_etcd_reads_go_on_and_writes_say_503() {
     }
     let mut c = Cluster::start();
     assert_eq!(c.post(MAPS, &json!({"metadata": {"name": "x"}})).code, 201);
-    eventually("it is in the cache", LIMIT, || c.get(&format!("{MAPS}?resourceVersion=0")).body.contains("\"x\""));
+    eventually("it is in the cache", LIMIT, || {
+        c.get(&format!("{MAPS}?resourceVersion=0")).body.contains("\"x\"")
+    });
     c.etcd.signal(Signal::SIGKILL);
     c.etcd.wait_exit(LIMIT);
     assert_eq!(c.get(&format!("{MAPS}/x")).code, 200);
     assert!(c.get(MAPS).body.contains("\"x\""));
     let refused = c.post(MAPS, &json!({"metadata": {"name": "y"}}));
-    assert_eq!((refused.code, refused.json()["reason"].as_str()), (503, Some("ServiceUnavailable")), "{}", refused.body);
+    assert_eq!(
+        (refused.code, refused.json()["reason"].as_str()),
+        (503, Some("ServiceUnavailable")),
+        "{}",
+        refused.body
+    );
     eventually("readyz says so", LIMIT, || c.get("/readyz").code == 500);
     c.etcd = spawn_etcd(c.dir.path(), c.etcd_port);
-    eventually("writes work again", LIMIT, || c.post(MAPS, &json!({"metadata": {"name": "z"}})).code == 201);
-    eventually("the cache follows again", LIMIT, || c.get(&format!("{MAPS}?resourceVersion=0")).body.contains("\"z\""));
+    eventually("writes work again", LIMIT, || {
+        c.post(MAPS, &json!({"metadata": {"name": "z"}})).code == 201
+    });
+    eventually("the cache follows again", LIMIT, || {
+        c.get(&format!("{MAPS}?resourceVersion=0")).body.contains("\"z\"")
+    });
 }

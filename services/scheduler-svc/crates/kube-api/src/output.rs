@@ -72,7 +72,9 @@ impl Output {
             let shape = match (kind, group) {
                 ("", _) => Shape::Object,
                 ("Table", "meta.k8s.io") => Shape::Table,
-                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => Shape::Metadata,
+                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
+                    Shape::Metadata
+                }
                 _ => continue,
             };
             if shape == Shape::Table && encoding == Encoding::Protobuf {
@@ -95,7 +97,9 @@ impl Output {
     /// Encodes an object that carries apiVersion and kind.
     pub fn encode(self, object: &Value) -> Bytes {
         match self.encoding {
-            Encoding::Json if self.pretty => serde_json::to_vec_pretty(object).unwrap_or_default().into(),
+            Encoding::Json if self.pretty => {
+                serde_json::to_vec_pretty(object).unwrap_or_default().into()
+            }
             Encoding::Json => object.to_string().into(),
             Encoding::Yaml => kube_codec::yaml(object).into(),
             Encoding::Protobuf => protobuf(object).unwrap_or_else(|| object.to_string().into()),
@@ -118,7 +122,10 @@ pub fn protobuf(object: &Value) -> Option<Bytes> {
         Some(resource) => Some(resource.package),
         None if kind == "Scale" => Some("autoscaling/v1"),
         // Kinds without a resource of their own, such as TokenRequest, live where their group does.
-        None => kube_spec::resources().iter().find(|r| r.group == group && r.version == version).map(|r| r.package),
+        None => kube_spec::resources()
+            .iter()
+            .find(|r| r.group == group && r.version == version)
+            .map(|r| r.package),
     };
     let in_package = package.and_then(|package| types().find(&format!("{package}.{kind}")));
     let spec = in_package.or_else(|| types().find(&format!("meta/v1.{kind}")))?.get();
@@ -130,7 +137,8 @@ pub fn protobuf(object: &Value) -> Option<Bytes> {
 /// An answer with bytes.
 pub fn respond(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::from(body.into()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));

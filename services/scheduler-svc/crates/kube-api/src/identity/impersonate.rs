@@ -12,7 +12,9 @@ impl Api {
     /// # Errors
     /// 403 when the caller may not impersonate, 400 when groups come without a user.
     pub(crate) fn acting_user(&self, caller: User, headers: &HeaderMap) -> Result<User, ApiError> {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let text = |name: &str| {
+            headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+        };
         let name = text("impersonate-user");
         let groups: Vec<String> = headers
             .get_all("impersonate-group")
@@ -30,10 +32,17 @@ impl Api {
             let why = "requested impersonation without impersonating a user";
             return Err(ApiError::bad_request(why));
         }
-        let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+        let account =
+            name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let account = account.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
         let may = |resource: &str, namespace: &str, name: &str| {
-            let wants = Attributes { verb: "impersonate", resource, namespace, name, ..Attributes::default() };
+            let wants = Attributes {
+                verb: "impersonate",
+                resource,
+                namespace,
+                name,
+                ..Attributes::default()
+            };
             self.authorize(&caller, &wants)
         };
         match &account {
@@ -48,9 +57,16 @@ impl Api {
         }
         let mut groups = groups;
         if let (Some((namespace, _)), true) = (&account, groups.is_empty()) {
-            groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+            groups = vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+            ];
         }
-        let last = if name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
+        let last = if name == "system:anonymous" {
+            "system:unauthenticated"
+        } else {
+            "system:authenticated"
+        };
         if !groups.iter().any(|g| g == last) {
             groups.push(last.to_owned());
         }

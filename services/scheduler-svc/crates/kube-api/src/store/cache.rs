@@ -85,14 +85,18 @@ impl ResourceCache {
     pub fn list(&self, prefix: &str) -> Vec<Arc<Entry>> {
         let state = self.state.read();
         let range = state.objects.range(prefix.to_owned()..);
-        range.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry.clone()).collect()
+        range
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry.clone())
+            .collect()
     }
 
     /// Objects below `prefix` and, as of the same moment, the last revision that changed this resource.
     pub fn snapshot(&self, prefix: &str, progress: impl FnOnce() -> i64) -> (Vec<Arc<Entry>>, i64) {
         let state = self.state.read();
         let range = state.objects.range(prefix.to_owned()..);
-        let list = range.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, e)| e.clone()).collect();
+        let list =
+            range.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, e)| e.clone()).collect();
         (list, progress())
     }
 
@@ -141,7 +145,10 @@ impl ResourceCache {
         let mut object = previous.object.clone();
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         let last = Arc::new(Entry::new(key.to_owned(), object, previous.stored.clone(), revision));
-        push(&mut state, CacheEvent { revision, current: last, previous: Some(previous), deleted: true });
+        push(
+            &mut state,
+            CacheEvent { revision, current: last, previous: Some(previous), deleted: true },
+        );
         drop(state);
         self.changed.send_replace(revision);
     }
@@ -208,12 +215,17 @@ impl Cache {
             return true;
         }
         let first = std::time::Duration::from_millis(20).min(limit);
-        if let Ok(waited) = tokio::time::timeout(first, progress.wait_for(|at| *at >= revision)).await {
+        if let Ok(waited) =
+            tokio::time::timeout(first, progress.wait_for(|at| *at >= revision)).await
+        {
             return waited.is_ok();
         }
         // The revision may belong to a key nobody watches: ask the store where the watch stands.
         self.nudge.notify_one();
-        matches!(tokio::time::timeout(limit, progress.wait_for(|at| *at >= revision)).await, Ok(Ok(_)))
+        matches!(
+            tokio::time::timeout(limit, progress.wait_for(|at| *at >= revision)).await,
+            Ok(Ok(_))
+        )
     }
 
     pub(super) fn advance(&self, revision: i64) {
