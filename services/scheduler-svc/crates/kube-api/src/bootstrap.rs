@@ -49,11 +49,11 @@ pub(crate) async fn compact(api: Arc<Api>) {
             () = tokio::time::sleep(COMPACT_EVERY) => {}
             () = api.shutdown.triggered() => return,
         }
-        if before > 0 {
-            if let Err(error) = api.etcd.compact(before).await {
-                // Another server may have compacted further already.
-                tracing::debug!(%error, "no compaction this time");
-            }
+        if before > 0
+            && let Err(error) = api.etcd.compact(before).await
+        {
+            // Another server may have compacted further already.
+            tracing::debug!(%error, "no compaction this time");
         }
         before = api.cache.revision();
     }

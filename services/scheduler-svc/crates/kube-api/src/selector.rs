@@ -32,7 +32,7 @@ impl Selector {
     pub fn parse(resource: &Resource, labels: &str, fields: &str) -> Result<Self, ApiError> {
         let labels = parse_labels(labels)
             .map_err(|why| ApiError::bad_request(format!("unable to parse requirement: {why}")))?;
-        let fields = parse_fields(fields).map_err(|e| ApiError::bad_request(format!("{e}")))?;
+        let fields = parse_fields(fields).map_err(|e| ApiError::bad_request(e.to_string()))?;
         for (field, _, _) in &fields {
             if !selectable(resource, field) {
                 let message = format!("field label not supported: {field}");

@@ -84,10 +84,10 @@ impl Authenticator {
 
     /// The user of a request; `None` when its credentials are wrong or it has none and needs some.
     pub fn user(&self, peer: Option<&PeerInfo>, headers: &HeaderMap) -> Option<User> {
-        if let Some(leaf) = peer.and_then(|p| p.certificates.first()) {
-            if let Some(user) = certificate_user(leaf) {
-                return Some(user);
-            }
+        if let Some(leaf) = peer.and_then(|p| p.certificates.first())
+            && let Some(user) = certificate_user(leaf)
+        {
+            return Some(user);
         }
         match headers.get(AUTHORIZATION) {
             None if self.anonymous => Some(User::anonymous()),

@@ -45,11 +45,11 @@ pub fn discovery(
     headers: &HeaderMap,
     output: Output,
 ) -> Result<Response<Body>, ApiError> {
-    if matches!(route, Route::CoreVersions | Route::Groups) {
-        if let Some(content_type) = aggregated(headers) {
-            let core = matches!(route, Route::CoreVersions);
-            return Ok(respond(200, content_type, aggregate(core).to_string()));
-        }
+    if matches!(route, Route::CoreVersions | Route::Groups)
+        && let Some(content_type) = aggregated(headers)
+    {
+        let core = matches!(route, Route::CoreVersions);
+        return Ok(respond(200, content_type, aggregate(core).to_string()));
     }
     let output = Output {
         shape: crate::output::Shape::Object,

@@ -85,10 +85,10 @@ pub async fn prepare_create(
     if has_generation(resource) {
         metadata.insert("generation".to_owned(), 1.into());
     }
-    if !keeps_status_on_create(resource) {
-        if let Some(fields) = object.as_object_mut() {
-            fields.insert("status".to_owned(), json!({}));
-        }
+    if !keeps_status_on_create(resource)
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.insert("status".to_owned(), json!({}));
     }
     initial_state(resource, &mut object);
     if namespaced {
@@ -247,10 +247,8 @@ fn keep_all_but_status(resource: &Resource, current: &Value, next: &mut Value) {
 /// Fields the server chose on creation, when an update leaves them out.
 fn inherit(resource: &Resource, current: &Value, next: &mut Value) {
     match (resource.group, resource.plural) {
-        ("batch", "jobs") => {
-            if !object::is_set(next, "/spec/selector") {
-                next["spec"]["selector"] = current["spec"]["selector"].clone();
-            }
+        ("batch", "jobs") if !object::is_set(next, "/spec/selector") => {
+            next["spec"]["selector"] = current["spec"]["selector"].clone();
         }
         ("", "pods") => {
             for key in

@@ -59,7 +59,7 @@ impl Api {
                 ));
             }
             let (revision, start) = decode_token(&options.continue_token)?;
-            return self.from_store(resource, &prefix, &start, revision, options).await;
+            return self.stored_list(resource, &prefix, &start, revision, options).await;
         }
         if options.matching != Match::Unset && options.version.is_none() {
             return Err(ApiError::bad_request(
@@ -71,14 +71,14 @@ impl Api {
                 "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
             )),
             (Some(version), Match::Exact) => {
-                self.from_store(resource, &prefix, "", version, options).await
+                self.stored_list(resource, &prefix, "", version, options).await
             }
             (Some(version), Match::Unset) if version > 0 && options.limit > 0 => {
-                self.from_store(resource, &prefix, "", version, options).await
+                self.stored_list(resource, &prefix, "", version, options).await
             }
             (version, _) => {
                 self.await_version(version).await?;
-                self.from_cache(resource, &prefix, options)
+                self.cached_list(resource, &prefix, options)
             }
         }
     }
@@ -109,7 +109,7 @@ impl Api {
         }
     }
 
-    fn from_cache(
+    fn cached_list(
         &self,
         resource: &Resource,
         prefix: &str,
@@ -142,7 +142,7 @@ impl Api {
         Ok(listed)
     }
 
-    async fn from_store(
+    async fn stored_list(
         &self,
         resource: &'static Resource,
         prefix: &str,

@@ -267,10 +267,10 @@ impl Watcher {
     fn fresh_bookmark(&mut self) -> Bytes {
         // Everything up to the progress is in the ring, and the ring was read up to `at`.
         let progress = self.cache.revision();
-        if let Some(Ok(events)) = self.cache.of(self.resource).map(|c| c.since(self.at)) {
-            if events.is_empty() {
-                self.at = self.at.max(progress);
-            }
+        if let Some(Ok(events)) = self.cache.of(self.resource).map(|c| c.since(self.at))
+            && events.is_empty()
+        {
+            self.at = self.at.max(progress);
         }
         self.bookmark(false)
     }
@@ -296,10 +296,11 @@ impl Watcher {
     }
 
     fn frame(&self, kind: &str, object: &Value) -> Bytes {
-        if self.output.encoding == Encoding::Protobuf && self.output.shape == Shape::Object {
-            if let Some(object) = protobuf(object) {
-                return kube_codec::proto::watch_frame(kind, &object).into();
-            }
+        if self.output.encoding == Encoding::Protobuf
+            && self.output.shape == Shape::Object
+            && let Some(object) = protobuf(object)
+        {
+            return kube_codec::proto::watch_frame(kind, &object).into();
         }
         format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
     }

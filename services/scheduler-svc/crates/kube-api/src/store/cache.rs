@@ -156,10 +156,10 @@ impl ResourceCache {
 
 fn push(state: &mut State, event: CacheEvent) {
     state.ring.push_back(event);
-    if state.ring.len() > RING {
-        if let Some(dropped) = state.ring.pop_front() {
-            state.complete_after = dropped.revision;
-        }
+    if state.ring.len() > RING
+        && let Some(dropped) = state.ring.pop_front()
+    {
+        state.complete_after = dropped.revision;
     }
 }
 

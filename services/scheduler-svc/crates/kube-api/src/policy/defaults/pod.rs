@@ -138,10 +138,10 @@ fn volume(volume: &mut Value) {
             }
         }
     }
-    if is_set(volume, "/hostPath") {
-        if let Some(path) = volume.get_mut("hostPath") {
-            default_to(path, "type", "");
-        }
+    if is_set(volume, "/hostPath")
+        && let Some(path) = volume.get_mut("hostPath")
+    {
+        default_to(path, "type", "");
     }
     if let Some(template) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
         default_to(template, "volumeMode", "Filesystem");

@@ -279,11 +279,10 @@ fn check_resources(resources: &Value, path: &str, errors: &mut Errors) {
     for (resource, value) in object::map(resources, "/requests").into_iter().flatten() {
         if let (Some(request), Some(limit)) =
             (amount("requests", resource), amount("limits", resource))
+            && request.nanos() > limit.nanos()
         {
-            if request.nanos() > limit.nanos() {
-                let why = format!("must be less than or equal to {resource} limit of {limit}");
-                errors.push(FieldError::invalid(format!("{path}.requests"), value, &why));
-            }
+            let why = format!("must be less than or equal to {resource} limit of {limit}");
+            errors.push(FieldError::invalid(format!("{path}.requests"), value, &why));
         }
     }
 }
@@ -324,10 +323,10 @@ fn check_probe(probe: &Value, path: &str, kind: &str, errors: &mut Errors) {
             "must be 1",
         ));
     }
-    if is_set(probe, "/httpGet") {
-        if let Some(port) = object::int(probe, "/httpGet/port") {
-            check_port(port, &format!("{path}.httpGet.port"), errors);
-        }
+    if is_set(probe, "/httpGet")
+        && let Some(port) = object::int(probe, "/httpGet/port")
+    {
+        check_port(port, &format!("{path}.httpGet.port"), errors);
     }
 }
 
