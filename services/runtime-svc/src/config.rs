@@ -59,6 +59,9 @@ pub struct Config {
     /// How long an idle stream is kept.
     #[arg(long, default_value = "4h", value_parser = parse_duration, help_heading = "Addresses")]
     pub stream_idle_timeout: Duration,
+    /// Flags of the role agent.
+    #[command(flatten)]
+    pub agent: node_agent::Config,
     /// Other things to do than serve.
     #[command(subcommand)]
     pub command: Option<Command>,

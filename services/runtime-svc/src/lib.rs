@@ -51,10 +51,30 @@ const MAX_MESSAGE: usize = 80 << 20;
 /// # Errors
 /// When something the process needs is missing or taken; nothing half-made stays.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
-    if config.roles.contains(&Role::Agent) {
-        return Err(ExitError::usage("not supported yet: --roles agent"));
+    let mut agent = config.agent.clone();
+    match (config.roles.contains(&Role::Runtime), config.roles.contains(&Role::Agent)) {
+        (false, false) => Err(ExitError::usage("--roles names nothing to do: runtime, agent or both")),
+        (true, false) => run_runtime(config, shutdown).await,
+        (false, true) => run_agent(agent, shutdown).await,
+        (true, true) => {
+            agent.container_runtime_endpoint.get_or_insert_with(|| config.address.to_string());
+            // Whichever part ends first, by signal or by failure, takes the other along.
+            let runtime = stopping(run_runtime(config, shutdown.clone()), shutdown.clone());
+            let agent = stopping(run_agent(agent, shutdown.clone()), shutdown);
+            let (runtime, agent) = futures::future::join(runtime, agent).await;
+            runtime.and(agent)
+        }
     }
-    run_runtime(config, shutdown).await
+}
+
+async fn stopping(part: impl Future<Output = Result<(), ExitError>>, shutdown: Shutdown) -> Result<(), ExitError> {
+    let result = part.await;
+    shutdown.trigger();
+    result
+}
+
+async fn run_agent(config: node_agent::Config, shutdown: Shutdown) -> Result<(), ExitError> {
+    node_agent::run(config, shutdown).await.map_err(ExitError::unavailable)
 }
 
 async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
