@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_kube_client::{Change, ListParams, ObjectMeta, Reflector};
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -15,13 +16,15 @@ use crate::engine::kube::Pod;
 use crate::engine::status::OWN_CONDITIONS;
 use crate::remote::cri::{PodSnapshot, Snapshot};
 
+/// Seconds a pod has to end that was deleted by force.
+const FORCED_GRACE: i64 = 1;
 const TIDY: Duration = Duration::from_secs(5);
 
 /// News for the dispatcher.
 #[derive(Debug)]
 pub enum Input {
-    /// The API server's pods changed.
-    Api(Change<Pod>),
+    /// The API server's pods changed; with each pod why its spec cannot be read, if so.
+    Api(Change<(Pod, Option<String>)>),
     /// The manifests' pods, all of them.
     Static(Vec<StaticPod>),
     /// The runtime's pods, all of them.
@@ -51,8 +54,17 @@ pub struct Dispatcher {
 pub async fn follow_api(agent: Arc<Agent>, inputs: mpsc::Sender<Input>) {
     let Some(client) = agent.api.client().cloned() else { return std::future::pending().await };
     let params = ListParams { field_selector: Some(format!("spec.nodeName={}", agent.node)), ..ListParams::default() };
-    let mut reflector = Reflector::new(client, "/api/v1/pods", params);
-    while inputs.send(Input::Api(reflector.next().await)).await.is_ok() {}
+    let mut reflector = Reflector::<Value>::new(client, "/api/v1/pods", params);
+    loop {
+        let change = match reflector.next().await {
+            Change::Replaced(all) => Change::Replaced(all.into_iter().map(Pod::read).collect()),
+            Change::Applied(object) => Change::Applied(Pod::read(object)),
+            Change::Deleted(object) => Change::Deleted(Pod::read(object)),
+        };
+        if inputs.send(Input::Api(change)).await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Dispatcher {
@@ -108,28 +120,35 @@ impl Dispatcher {
         self.end_orphans();
     }
 
-    fn take_api(&mut self, change: Change<Pod>) {
+    fn take_api(&mut self, change: Change<(Pod, Option<String>)>) {
         match change {
             Change::Replaced(all) => {
                 self.api_known = true;
                 self.mirrors.clear();
-                let listed: Vec<String> = all.iter().map(|pod| pod.uid().to_owned()).collect();
+                let listed: Vec<String> = all.iter().map(|(pod, _)| pod.uid().to_owned()).collect();
                 for (uid, handle) in &self.handles {
                     if !listed.contains(uid) && !self.statics.contains_key(uid) {
                         handle.desired.send_modify(|desired| desired.gone = true);
                     }
                 }
-                for pod in all {
-                    self.apply(pod);
+                for (pod, error) in all {
+                    self.apply(pod, error);
                 }
                 self.mirror();
             }
-            Change::Applied(pod) => self.apply(pod),
-            Change::Deleted(pod) => {
+            Change::Applied((pod, error)) => self.apply(pod, error),
+            Change::Deleted((mut pod, _)) => {
                 if pod.is_mirror() {
                     self.mirrors.remove(&pod.full_name());
                     self.mirror();
                 } else if let Some(handle) = self.handles.get(pod.uid()) {
+                    if pod.spec.containers.is_empty() {
+                        pod.spec = handle.desired.borrow().pod.spec.clone();
+                    }
+                    // Somebody did not wait for this node: nobody waits for the grace period any more either.
+                    if pod.metadata.deletion_timestamp.is_some() || pod.metadata.deletion_grace_period_seconds == Some(0) {
+                        pod.metadata.deletion_grace_period_seconds = Some(pod.grace_period().min(FORCED_GRACE));
+                    }
                     let pod = Arc::new(pod);
                     handle.desired.send_modify(|desired| {
                         desired.gone = true;
@@ -140,7 +159,7 @@ impl Dispatcher {
         }
     }
 
-    fn apply(&mut self, pod: Pod) {
+    fn apply(&mut self, mut pod: Pod, error: Option<String>) {
         if pod.is_mirror() {
             let (name, uid) = (pod.full_name(), pod.uid().to_owned());
             self.mirrors.insert(name.clone(), pod);
@@ -153,6 +172,10 @@ impl Dispatcher {
         }
         let uid = pod.uid().to_owned();
         if let Some(handle) = self.handles.get(&uid) {
+            if let Some(error) = error {
+                tracing::error!(pod = pod.full_name(), error, "the pod's new spec cannot be read; the former one stays");
+                pod.spec = handle.desired.borrow().pod.spec.clone();
+            }
             let pod = Arc::new(pod);
             handle.desired.send_if_modified(|desired| {
                 let news = is_news(&desired.pod, &pod) || desired.gone;
@@ -161,7 +184,8 @@ impl Dispatcher {
             });
             return;
         }
-        let refused = self.refuse(&pod);
+        let unreadable = error.map(|error| ("InvalidPod".to_owned(), format!("The pod cannot be read: {error}")));
+        let refused = unreadable.or_else(|| self.refuse(&pod));
         let desired = Desired { api_uid: uid.clone(), pod: Arc::new(pod), gone: false, refused };
         self.spawn(uid, desired);
     }

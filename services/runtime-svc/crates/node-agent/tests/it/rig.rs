@@ -169,15 +169,12 @@ state = "{dir}/state"
     /// Creates a pod bound to the node. `spec` lacks what every pod has.
     pub fn create(&self, name: &str, mut spec: Value) {
         spec["nodeName"] = NODE.into();
-        if spec["terminationGracePeriodSeconds"].is_null() {
-            spec["terminationGracePeriodSeconds"] = 1.into();
-        }
+        spec.as_object_mut().unwrap().entry("terminationGracePeriodSeconds").or_insert(1.into());
         for list in ["containers", "initContainers"] {
-            for container in spec[list].as_array_mut().into_iter().flatten() {
-                container["image"] = container.get("image").cloned().unwrap_or(image::BUSYBOX.into());
-                if container["imagePullPolicy"].is_null() {
-                    container["imagePullPolicy"] = "IfNotPresent".into();
-                }
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                let fields = container.as_object_mut().unwrap();
+                fields.entry("image").or_insert(image::BUSYBOX.into());
+                fields.entry("imagePullPolicy").or_insert("IfNotPresent".into());
             }
         }
         self.api.put(PODS, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}));

@@ -162,7 +162,9 @@ fn frame(family: Family, settings: &Settings) -> Ruleset {
     set.chain("filter-forward", Some("type filter hook forward priority -110;"), forward);
     set.chain("filter-output", Some("type filter hook output priority -110;"), check());
     set.chain("filter-output-late", Some("type filter hook output priority 0;"), vec![stray]);
-    set.chain("reject-chain", None, vec!["reject".to_owned()]);
+    // A reset, because the kernel limits how many ICMP errors it sends.
+    let reject = ["meta l4proto tcp reject with tcp reset", "reject"];
+    set.chain("reject-chain", None, reject.map(str::to_owned).into());
     set
 }
 
