@@ -111,7 +111,7 @@ pub enum HostRewrite {
 }
 
 /// A redirect.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Redirect {
     /// New scheme.
     pub scheme: Option<String>,
@@ -128,9 +128,10 @@ pub struct Redirect {
 }
 
 /// The path of a redirect.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum PathRedirect {
     /// Unchanged.
+    #[default]
     Keep,
     /// This one.
     Path(String),

@@ -30,6 +30,7 @@ use crate::engine::route::{Forward, HostRewrite, Route};
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 /// Silent repeats when a reused connection turns out to be closed before anything was sent.
 const STALE_REPEATS: u32 = 3;
@@ -154,10 +155,14 @@ fn edit(hcm: &Hcm, job: &mut Job<'_>, stream: &mut Stream) {
             logged.original_path = Some(path);
         }
     }
-    match &job.action.host_rewrite {
-        HostRewrite::Keep | HostRewrite::Endpoint => {}
-        HostRewrite::Literal(host) => job.host = host.clone(),
-        HostRewrite::Header(name) => job.host = job.parts.headers.get(name).unwrap_or(&job.host).clone(),
+    let rewritten = match &job.action.host_rewrite {
+        HostRewrite::Keep | HostRewrite::Endpoint => None,
+        HostRewrite::Literal(host) => Some(host.clone()),
+        HostRewrite::Header(name) => job.parts.headers.get(name).cloned(),
+    };
+    if let Some(host) = rewritten {
+        let original = std::mem::replace(&mut job.host, host);
+        job.parts.headers.insert(ORIGINAL_HOST, original);
     }
     if !hcm.suppress_envoy_headers
         && let Some(timeout) = job.action.timeout

@@ -20,7 +20,7 @@ use super::stream::{Logged, Stream};
 use crate::access_log::{AccessLog, Flags};
 use crate::engine::matcher::RequestView;
 use crate::engine::path::{merge_slashes, normalize};
-use crate::engine::route::{Action, Route, is_grpc};
+use crate::engine::route::{Action, Redirect, Route, is_grpc};
 use crate::engine::table::{Found, RouteTable};
 use crate::state::State;
 use crate::stats::HttpStats;
@@ -152,7 +152,14 @@ async fn act(
     match &route.action {
         Action::Direct(status, bytes) => {
             hcm.stats.rq_direct_response.inc();
-            reply(stream, *status, bytes.clone(), Flags::default(), grpc)
+            // Like Envoy: these statuses come with a `location`, the request's own.
+            let location = (*status == StatusCode::CREATED || status.is_redirection())
+                .then(|| route.location(&Redirect::default(), &view(connection, &parts, &host)));
+            let mut response = reply(stream, *status, bytes.clone(), Flags::default(), grpc);
+            if let Some(location) = location {
+                insert(&mut response, LOCATION, &location);
+            }
+            response
         }
         Action::Redirect(redirect) => {
             hcm.stats.rq_redirect.inc();

@@ -33,6 +33,7 @@ const RESERVED: &[&str] = &[
     "x-envoy-upstream-rq-timeout-alt-response",
     "x-envoy-hedge-on-per-try-timeout",
     "x-envoy-original-path",
+    "x-envoy-original-host",
     "x-envoy-internal",
     "x-envoy-decorator-operation",
     "x-envoy-attempt-count",

@@ -25,8 +25,7 @@ pub fn builder(hcm: &Hcm) -> Builder<TokioExecutor> {
         .header_read_timeout(hcm.request_headers_timeout.unwrap_or(hcm.connection_idle))
         .max_buf_size(hcm.max_headers_bytes.max(SMALLEST_HEAD))
         .max_headers(hcm.max_headers)
-        .half_close(true)
-        .pipeline_flush(true);
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())

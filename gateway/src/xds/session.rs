@@ -59,14 +59,15 @@ pub(super) struct Context {
 /// # Errors
 /// When the endpoint is no endpoint.
 pub async fn run(config: AdsConfig, manager: Arc<Manager>, shutdown: Shutdown) -> Result<(), flotilla_client::EndpointError> {
-    let channel = flotilla_client::channel(&config.endpoint)?;
+    flotilla_client::channel(&config.endpoint)?;
     tokio::spawn(initialize(config.listeners, manager.clone()));
     let context = Context { config, applier: Applier { manager: manager.clone() } };
     let mut pause = FIRST_PAUSE;
     // Versions survive a reconnect, so that an unchanged world is not sent again.
     let mut memory = delta::Memory::default();
     loop {
-        let client = Client::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        // A new connection each time: the old one may lead to an instance that only ends streams.
+        let client = Client::new(flotilla_client::channel(&context.config.endpoint)?).max_decoding_message_size(MAX_MESSAGE);
         let session = session(&context, client, &mut memory);
         let (ended, got_any) = tokio::select! {
             ended = session => ended,

@@ -97,7 +97,7 @@ async fn answer(name: &str, attempt: usize, mut request: Request<Incoming>) -> R
     }
     if path.contains("/half") {
         let frames = tokio_stream::iter([Ok(Frame::data(Bytes::from_static(b"first half"))), Err("the rest is missing".into())]);
-        let frames = frames.throttle(Duration::from_millis(30));
+        let frames = frames.throttle(Duration::from_millis(400));
         return Ok(Response::new(BodyExt::boxed(StreamBody::new(frames))));
     }
     if path.contains("/endless") {
