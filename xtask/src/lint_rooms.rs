@@ -47,7 +47,9 @@ fn check_file(root: &Path, path: &Path, findings: &mut Vec<String>) {
     if name.contains("/src/api/") && text.contains("use crate::store") {
         findings.push(format!("{name}: api must not import store"));
     }
-    if name.contains("/src/engine/") && ["use tonic", "use hyper", "use rocksdb"].iter().any(|u| text.contains(u)) {
+    if name.contains("/src/engine/")
+        && ["use tonic", "use hyper", "use rocksdb"].iter().any(|u| text.contains(u))
+    {
         findings.push(format!("{name}: engine must not know the wire or the disk"));
     }
 }
@@ -57,10 +59,12 @@ fn check_manifest(name: &str, text: &str, findings: &mut Vec<String>) {
         findings.push(format!("{name}: misses `[lints] workspace = true`"));
     }
     let is_service = name.starts_with("services/") || name.starts_with("gateway/");
-    for service in ["kv-svc", "image-svc", "runtime-svc", "scheduler-svc", "metrics-svc", "dns-svc"] {
+    for service in ["kv-svc", "image-svc", "runtime-svc", "scheduler-svc", "metrics-svc", "dns-svc"]
+    {
         let own = name.starts_with(&format!("services/{service}/"));
         if is_service && !own && text.contains(&format!("\n{service} =")) {
-            findings.push(format!("{name}: services talk over the wire, not through crate {service}"));
+            findings
+                .push(format!("{name}: services talk over the wire, not through crate {service}"));
         }
     }
 }

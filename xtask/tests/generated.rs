@@ -24,7 +24,11 @@ fn generated_code_matches_schemas() {
     let (mut want, mut have) = (BTreeMap::new(), BTreeMap::new());
     read_tree(&fresh.path().join("gen"), fresh.path(), &mut want);
     read_tree(&committed.join("gen"), &committed, &mut have);
-    let stale: Vec<_> = want.iter().filter(|(name, text)| have.get(*name) != Some(text)).map(|(name, _)| name).collect();
+    let stale: Vec<_> = want
+        .iter()
+        .filter(|(name, text)| have.get(*name) != Some(text))
+        .map(|(name, _)| name)
+        .collect();
     assert!(stale.is_empty(), "run `cargo xtask gen-protos`; out of date: {stale:?}");
     let left: Vec<_> = have.keys().filter(|name| !want.contains_key(*name)).collect();
     assert!(left.is_empty(), "files no schema produces: {left:?}");

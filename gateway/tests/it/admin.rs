@@ -9,13 +9,19 @@ use crate::upstream::Upstream;
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_tell_and_change() {
     let upstream = Upstream::start("u").await;
-    let mut gateway = Gateway::with("[{match: {prefix: /}, route: {cluster: u}}]", &format!("[{}]", cluster("u", &[upstream.port()], "")));
+    let mut gateway = Gateway::with(
+        "[{match: {prefix: /}, route: {cluster: u}}]",
+        &format!("[{}]", cluster("u", &[upstream.port()], "")),
+    );
     get(gateway.port, "/", &[]).await;
     let admin = gateway.admin;
     assert_eq!(gateway.admin("/ready").await, "LIVE\n");
     assert_eq!(gateway.admin("/listeners").await, format!("main::127.0.0.1:{}\n", gateway.port));
     let clusters = gateway.admin("/clusters").await;
-    for line in [format!("u::127.0.0.1:{}::rq_success::1", upstream.port()), format!("u::127.0.0.1:{}::health_flags::healthy", upstream.port())] {
+    for line in [
+        format!("u::127.0.0.1:{}::rq_success::1", upstream.port()),
+        format!("u::127.0.0.1:{}::health_flags::healthy", upstream.port()),
+    ] {
         assert!(clusters.contains(&line), "{line} in {clusters}");
     }
     let metrics = gateway.admin("/stats/prometheus").await;
@@ -29,7 +35,10 @@ async fn pages_tell_and_change() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     let dump = gateway.admin("/config_dump").await;
-    assert!(dump.contains("envoy.admin.v3.ClustersConfigDump") && dump.contains("\"stat_prefix\": \"main\""));
+    assert!(
+        dump.contains("envoy.admin.v3.ClustersConfigDump")
+            && dump.contains("\"stat_prefix\": \"main\"")
+    );
     assert!(gateway.admin("/server_info").await.contains("\"state\": \"LIVE\""));
     assert!(gateway.admin("/stats?filter=upstream_rq_total").await.lines().count() == 1);
     let missing = get(admin, "/nothing", &[]).await;
@@ -41,7 +50,9 @@ async fn pages_tell_and_change() {
     assert_eq!(get(admin, "/ready", &[]).await.status.as_u16(), 200);
     send("POST", admin, "/drain_listeners", &[], "").await;
     let port = gateway.port;
-    eventually("the listener is closed", PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    eventually("the listener is closed", PATIENCE, || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
+    });
     send("POST", admin, "/quitquitquit", &[], "").await;
     assert!(gateway.process.wait_exit(PATIENCE).success());
 }

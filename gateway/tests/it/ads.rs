@@ -22,7 +22,9 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 fn wait_port(gateway: &Gateway, listener: &str) -> u16 {
     let marker = format!("\"listener\":\"{listener}\"");
-    eventually("the listener of the control plane is bound", PATIENCE, || port_of(&gateway.process.output(), &marker).is_some());
+    eventually("the listener of the control plane is bound", PATIENCE, || {
+        port_of(&gateway.process.output(), &marker).is_some()
+    });
     port_of(&gateway.process.output(), &marker).unwrap()
 }
 
@@ -33,7 +35,10 @@ async fn follows(api_type: &str) {
     control.cluster("one", &[a.port()]);
     control.listener("edge");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!gateway.process.output().contains("\"listener\":\"edge\""), "a listener without routes must not serve");
+    assert!(
+        !gateway.process.output().contains("\"listener\":\"edge\""),
+        "a listener without routes must not serve"
+    );
     control.routes("[{match: {prefix: /}, route: {cluster: one}}]");
     let port = wait_port(&gateway, "edge");
     assert_eq!(get(port, "/", &[]).await.header("x-upstream"), "a");
@@ -41,16 +46,24 @@ async fn follows(api_type: &str) {
 
     let changed = Instant::now();
     control.endpoints("one", &[b.port()]);
-    until("new endpoints are used", async || get(port, "/", &[]).await.header("x-upstream") == "b").await;
+    until("new endpoints are used", async || get(port, "/", &[]).await.header("x-upstream") == "b")
+        .await;
     assert!(changed.elapsed() < Duration::from_secs(2));
 
     // A bad resource is refused by name; the good ones of the same response are taken.
     control.put::<flotilla_proto::envoy::envoy::config::cluster::v3::Cluster>(
         CLUSTER, "two", &format!("{{name: two, load_assignment: {{cluster_name: two, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}]}}]}}}}", a.port()));
     use prost::Message;
-    let bad = flotilla_proto::envoy::envoy::config::cluster::v3::Cluster { name: "bad".to_owned(), alt_stat_name: "x".to_owned(), ..Default::default() };
+    let bad = flotilla_proto::envoy::envoy::config::cluster::v3::Cluster {
+        name: "bad".to_owned(),
+        alt_stat_name: "x".to_owned(),
+        ..Default::default()
+    };
     control.put_bytes(CLUSTER, "bad", bad.encode_to_vec());
-    until("NACK", async || control.nacks.lock().unwrap().iter().any(|m| m.contains("not supported yet: alt_stat_name"))).await;
+    until("NACK", async || {
+        control.nacks.lock().unwrap().iter().any(|m| m.contains("not supported yet: alt_stat_name"))
+    })
+    .await;
     control.routes("[{match: {prefix: /two}, route: {cluster: two}}, {match: {prefix: /}, route: {cluster: one}}]");
     until("new route", async || get(port, "/two", &[]).await.header("x-upstream") == "a").await;
     control.remove(CLUSTER, "bad");
@@ -60,15 +73,22 @@ async fn follows(api_type: &str) {
     // Without the control plane everything goes on; its return is noticed.
     let address = control.address.to_string();
     drop(control);
-    until("loss is noticed", async || gateway.stat("control_plane.connected_state").await == 0).await;
+    until("loss is noticed", async || gateway.stat("control_plane.connected_state").await == 0)
+        .await;
     assert_eq!(get(port, "/", &[]).await.header("x-upstream"), "b");
     let control = Control::start(&address).await;
     control.cluster("one", &[a.port()]);
     control.listener("edge");
     control.routes("[{match: {prefix: /}, route: {cluster: one}}]");
-    until("the new control plane is followed", async || get(port, "/", &[]).await.header("x-upstream") == "a").await;
+    until("the new control plane is followed", async || {
+        get(port, "/", &[]).await.header("x-upstream") == "a"
+    })
+    .await;
     control.remove(LISTENER, "edge");
-    until("the listener is gone", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()).await;
+    until("the listener is gone", async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +119,8 @@ async fn rolling_endpoints_lose_no_request() {
                 while !stop.load(Ordering::Relaxed) {
                     let path = if client % 2 == 0 { "/x" } else { "/sleep/5" };
                     sender.ready().await.unwrap();
-                    let response = sender.send_request(request("GET", port, path, &[], "")).await.unwrap();
+                    let response =
+                        sender.send_request(request("GET", port, path, &[], "")).await.unwrap();
                     assert_eq!(response.status().as_u16(), 200);
                     response.into_body().collect().await.unwrap();
                     done.fetch_add(1, Ordering::Relaxed);
@@ -114,10 +135,16 @@ async fn rolling_endpoints_lose_no_request() {
         until("the new endpoint is used", async || new.seen() > before).await;
         control.endpoints("app", &[new.port()]);
         let marker = format!("app::127.0.0.1:{}::", old.port());
-        until("the old endpoint is gone", async || !gateway.admin("/clusters").await.contains(&marker)).await;
+        until("the old endpoint is gone", async || {
+            !gateway.admin("/clusters").await.contains(&marker)
+        })
+        .await;
         // Drops the old one: it stops accepting and ends what it has.
         old = new;
-        assert!(clients.iter().all(|client| !client.is_finished()), "a client failed in round {round}");
+        assert!(
+            clients.iter().all(|client| !client.is_finished()),
+            "a client failed in round {round}"
+        );
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {

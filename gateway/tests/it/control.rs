@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use discovery::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+};
 use flotilla_proto::envoy::envoy::service::discovery::v3 as discovery;
-use discovery::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
-use discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource};
 use gateway::bootstrap::from_text;
 use prost::Message;
 use prost_types::Any;
@@ -52,10 +56,15 @@ impl Control {
         let address = listener.local_addr().unwrap();
         let (world, receiver) = watch::channel(World::new());
         let (nacks, stop) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
-        let service = AggregatedDiscoveryServiceServer::new(Service { world: receiver, nacks: nacks.clone() });
+        let service = AggregatedDiscoveryServiceServer::new(Service {
+            world: receiver,
+            nacks: nacks.clone(),
+        });
         let token = stop.clone();
         tokio::spawn(async move {
-            let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+            let server = tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener));
             tokio::select! {
                 result = server => result.unwrap(),
                 () = token.cancelled() => {}
@@ -105,7 +114,10 @@ impl Control {
         self.put::<flotilla_proto::envoy::envoy::config::endpoint::v3::ClusterLoadAssignment>(
             ENDPOINT,
             name,
-            &format!("{{cluster_name: {name}, endpoints: [{{lb_endpoints: [{}]}}]}}", list.join(", ")),
+            &format!(
+                "{{cluster_name: {name}, endpoints: [{{lb_endpoints: [{}]}}]}}",
+                list.join(", ")
+            ),
         );
     }
 
@@ -155,7 +167,8 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
         let (sender, receiver) = tokio::sync::mpsc::channel(64);
-        let (mut world, nacks, mut requests) = (self.world.clone(), self.nacks.clone(), request.into_inner());
+        let (mut world, nacks, mut requests) =
+            (self.world.clone(), self.nacks.clone(), request.into_inner());
         tokio::spawn(async move {
             // Type to names asked for and version sent.
             let mut asked: BTreeMap<String, (Vec<String>, u64)> = BTreeMap::new();
@@ -175,9 +188,16 @@ impl AggregatedDiscoveryService for Service {
                 }
                 let now = world.borrow_and_update().clone();
                 for (url, (names, sent)) in &mut asked {
-                    let Some((version, resources)) = now.get(url).filter(|(version, _)| version != sent) else { continue };
+                    let Some((version, resources)) =
+                        now.get(url).filter(|(version, _)| version != sent)
+                    else {
+                        continue;
+                    };
                     *sent = *version;
-                    let chosen = resources.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).map(|(_, any)| any.clone());
+                    let chosen = resources
+                        .iter()
+                        .filter(|(name, _)| names.is_empty() || names.contains(name))
+                        .map(|(_, any)| any.clone());
                     let response = DiscoveryResponse {
                         version_info: version.to_string(),
                         resources: chosen.collect(),
@@ -199,7 +219,8 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (sender, receiver) = tokio::sync::mpsc::channel(64);
-        let (mut world, nacks, mut requests) = (self.world.clone(), self.nacks.clone(), request.into_inner());
+        let (mut world, nacks, mut requests) =
+            (self.world.clone(), self.nacks.clone(), request.into_inner());
         tokio::spawn(async move {
             // Type to names asked for and what was sent.
             let mut asked: BTreeMap<String, (Vec<String>, BTreeMap<String, Any>)> = BTreeMap::new();
@@ -222,10 +243,17 @@ impl AggregatedDiscoveryService for Service {
                     let Some((version, resources)) = now.get(url) else { continue };
                     let changed: BTreeMap<String, Any> = resources
                         .iter()
-                        .filter(|(name, any)| (names.is_empty() || names.contains(name)) && sent.get(*name) != Some(any))
+                        .filter(|(name, any)| {
+                            (names.is_empty() || names.contains(name))
+                                && sent.get(*name) != Some(any)
+                        })
                         .map(|(name, any)| (name.clone(), any.clone()))
                         .collect();
-                    let removed: Vec<String> = sent.keys().filter(|name| !resources.contains_key(*name)).cloned().collect();
+                    let removed: Vec<String> = sent
+                        .keys()
+                        .filter(|name| !resources.contains_key(*name))
+                        .cloned()
+                        .collect();
                     if changed.is_empty() && removed.is_empty() {
                         continue;
                     }
@@ -235,7 +263,12 @@ impl AggregatedDiscoveryService for Service {
                     let response = DeltaDiscoveryResponse {
                         resources: changed
                             .into_iter()
-                            .map(|(name, any)| Resource { name, version: version.to_string(), resource: Some(any), ..Resource::default() })
+                            .map(|(name, any)| Resource {
+                                name,
+                                version: version.to_string(),
+                                resource: Some(any),
+                                ..Resource::default()
+                            })
                             .collect(),
                         type_url: url.clone(),
                         removed_resources: removed,

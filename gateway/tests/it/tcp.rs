@@ -21,7 +21,11 @@ static_resources:
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_pass_both_ways_and_half_close_is_kept() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = Gateway::start(&listener(&crate::gateway::cluster("c", &[1, upstream.local_addr().unwrap().port()], "")));
+    let gateway = Gateway::start(&listener(&crate::gateway::cluster(
+        "c",
+        &[1, upstream.local_addr().unwrap().port()],
+        "",
+    )));
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = upstream.accept().await.unwrap();
@@ -52,7 +56,10 @@ async fn unix_sockets_are_endpoints() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("up.sock");
     let upstream = UnixListener::bind(&path).unwrap();
-    let cluster = format!("{{name: c, load_assignment: {{cluster_name: c, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: {}}}}}}}}}]}}]}}}}", path.display());
+    let cluster = format!(
+        "{{name: c, load_assignment: {{cluster_name: c, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: {}}}}}}}}}]}}]}}}}",
+        path.display()
+    );
     let gateway = Gateway::start(&listener(&cluster));
     let mut client = TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
     let (mut stream, _) = upstream.accept().await.unwrap();
