@@ -23,6 +23,23 @@ pub struct Api {
 /// Every API, in alphabetical order of module.
 pub const APIS: &[Api] = &[
     Api {
+        module: "containerd",
+        feature: "containerd",
+        files: &[
+            "containerd/services/content/v1/content.proto",
+            "containerd/services/diff/v1/diff.proto",
+            "containerd/services/images/v1/images.proto",
+            "containerd/services/leases/v1/leases.proto",
+            "containerd/services/namespaces/v1/namespace.proto",
+            "containerd/services/snapshots/v1/snapshots.proto",
+            "containerd/services/version/v1/version.proto",
+        ],
+        services: true,
+    },
+    Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
+    Api { module: "dns", feature: "dns", files: &["flotilla/dns/v1/dns.proto"], services: true },
+    Api { module: "engine", feature: "engine", files: &["flotilla/engine/v1/engine.proto"], services: true },
+    Api {
         module: "envoy",
         feature: "envoy",
         files: &[
@@ -41,15 +58,45 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api {
+        module: "etcd",
+        feature: "etcd",
+        files: &[
+            "etcd/etcdserverpb/rpc.proto",
+            "etcd/etcdserverpb/raft_internal.proto",
+            "etcd/leasepb/lease.proto",
+            "etcd/v3electionpb/v3election.proto",
+            "etcd/v3lockpb/v3lock.proto",
+        ],
+        services: true,
+    },
+    Api {
         module: "gateway",
         feature: "gateway",
         files: &["flotilla/gateway/v1/registry.proto"],
         services: true,
     },
     Api {
+        module: "image",
+        feature: "image",
+        files: &["flotilla/image/v1/build.proto", "flotilla/image/v1/image_ops.proto"],
+        services: true,
+    },
+    Api {
         module: "kv_admin",
         feature: "kv-admin",
         files: &["flotilla/kv/v1/admin.proto"],
+        services: true,
+    },
+    Api {
+        module: "metrics_api",
+        feature: "metrics",
+        files: &["flotilla/metrics/v1/admin.proto", "flotilla/metrics/v1/query.proto"],
+        services: true,
+    },
+    Api {
+        module: "scheduler",
+        feature: "scheduler",
+        files: &["flotilla/scheduler/v1/scheduler.proto"],
         services: true,
     },
 ];
