@@ -11,6 +11,7 @@ mod config_files;
 mod demo;
 mod doctor;
 mod down;
+pub mod image;
 mod init;
 mod kubeconfig;
 mod layout;

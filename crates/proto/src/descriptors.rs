@@ -6,6 +6,7 @@
     include_bytes!("gen/etcd/descriptors.bin"),
     include_bytes!("gen/gateway/descriptors.bin"),
     include_bytes!("gen/image/descriptors.bin"),
+    include_bytes!("gen/kube/descriptors.bin"),
     include_bytes!("gen/kv_admin/descriptors.bin"),
     include_bytes!("gen/metrics_api/descriptors.bin"),
     include_bytes!("gen/scheduler/descriptors.bin"),

@@ -4,6 +4,7 @@ use flotilla_config::ExitError;
 use flotilla_server::{BindError, TlsError};
 use thiserror::Error;
 
+use crate::node::NodeError;
 use crate::store::StoreError;
 
 /// Why the service could not start.
@@ -18,6 +19,9 @@ pub enum StartError {
     /// The store does not open.
     #[error("cannot open the store: {0} (is another image-svc using the same --root?)")]
     Store(#[from] StoreError),
+    /// Leftovers of an earlier process cannot be cleared.
+    #[error("cannot clear what an earlier run left: {0}")]
+    Node(#[from] NodeError),
     /// The bound address is unknown.
     #[error("cannot read a bound address: {0}")]
     Address(#[from] std::io::Error),

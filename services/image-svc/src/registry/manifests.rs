@@ -54,7 +54,7 @@ impl Registry {
             }
             self.store.tag(name, reference)?.ok_or_else(|| unknown(reference))?
         };
-        self.store.gc_touch(&digest);
+        self.store.gc_touch(&digest).await;
         let manifest =
             self.store.manifest(name, &digest).await?.ok_or_else(|| unknown(reference))?;
         let response = Response::builder()

@@ -22,6 +22,7 @@ use crate::Store;
 use crate::config::RegistrySettings;
 use crate::metrics::Metrics;
 
+pub use body::blob_body;
 pub use errors::{Code, RegistryError};
 use route::Route;
 
@@ -86,10 +87,10 @@ impl Registry {
                 self.referrers(&name, &digest, &request)
             }
             (Route::Blob { name, digest }, Method::GET) => {
-                self.get_blob(&name, &digest, &request, true)
+                self.get_blob(&name, &digest, &request.into_parts().0.headers, true).await
             }
             (Route::Blob { name, digest }, Method::HEAD) => {
-                self.get_blob(&name, &digest, &request, false)
+                self.get_blob(&name, &digest, &request.into_parts().0.headers, false).await
             }
             (Route::Blob { name, digest }, Method::DELETE) => {
                 self.delete_blob(&name, &digest).await

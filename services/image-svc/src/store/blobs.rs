@@ -182,7 +182,6 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let _guard = self.locks().lock(digest.as_str()).await;
-        self.gc_touch(digest);
         let name = digest.as_str().as_bytes().to_vec();
         let known = self.blob(digest).map_err(E::from)?.is_some();
         let mut row = BlobRow { size: 0, inline: false, created: now() };

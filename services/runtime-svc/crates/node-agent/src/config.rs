@@ -18,6 +18,7 @@ pub const DEFAULT_RUNTIME_ENDPOINT: &str = "unix:///run/flotilla/runtime.sock";
 /// `--root-dir`; the process that hosts the agent has flags of those names for other things.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Node agent")]
+#[group(skip)]
 pub struct Config {
     /// How to reach the API server; without it only static pods run
     #[arg(long, value_name = "FILE")]

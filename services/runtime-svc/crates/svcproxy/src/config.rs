@@ -6,6 +6,7 @@ use thiserror::Error;
 /// Flags of the service proxy; those without `proxy` in their name are kube-proxy's.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Service proxy")]
+#[group(skip)]
 pub struct Config {
     /// Name of the nftables table
     #[arg(long, value_name = "NAME", default_value = "flotilla-svc")]

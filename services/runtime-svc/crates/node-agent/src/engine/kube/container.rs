@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LocalObjectReference, Profile, ResourceList, SeLinuxOptions};
+use super::{Profile, ResourceList, SeLinuxOptions};
 
 /// A container of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -290,6 +290,3 @@ pub struct Capabilities {
     pub add: Vec<String>,
     pub drop: Vec<String>,
 }
-
-/// `imagePullSecrets` resolve to these.
-pub type PullSecrets = Vec<LocalObjectReference>;
