@@ -42,6 +42,12 @@ pub struct Config {
     /// Flags of the role controllers.
     #[command(flatten)]
     pub controllers: kube_controllers::Config,
+    /// Flags of the role scheduler.
+    #[command(flatten)]
+    pub scheduler: sched_loop::Config,
+    /// Flags of the xDS server (role controllers).
+    #[command(flatten)]
+    pub xds: xds_server::Config,
 }
 
 /// Subcommands.

@@ -6,6 +6,7 @@
 mod api;
 mod config;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::KubeService;
@@ -47,21 +48,18 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     }
     let mut registry = Registry::default();
     flotilla_telemetry::register_process_metrics(&mut registry);
-    let mut roles = JoinSet::new();
+    let mut roles = Roles { set: JoinSet::new(), server: server.clone(), shutdown: shutdown.clone() };
+    let mut grpc = Grpc::new([kube::FILE_DESCRIPTOR_SET, sched_loop::Handle::descriptors()])
+        .add(KubeApiServer::new(KubeService::new(server)));
     if config.roles.contains(&Role::Controllers) {
         kube_controllers::register_metrics(&mut registry);
-        start_controllers(
-            &mut roles,
-            &config,
-            &server,
-            running.as_ref().map(|r| r.ca.clone()),
-            &shutdown,
-        )?;
+        roles.controllers(&config, running.as_ref().map(|r| r.ca.clone()))?;
     }
-    let (grpc, health) = Grpc::new([kube::FILE_DESCRIPTOR_SET])
-        .add(KubeApiServer::new(KubeService::new(server)))
-        .into_router()
-        .await;
+    if config.roles.contains(&Role::Scheduler) {
+        sched_loop::register_metrics(&mut registry);
+        grpc = grpc.add(roles.scheduler(&config)?.grpc_service());
+    }
+    let (grpc, health) = grpc.into_router().await;
     let admin = Admin {
         registry: Arc::new(registry),
         readiness: readiness.clone(),
@@ -71,9 +69,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     tracing::info!(%address, "serving gRPC, metrics and health");
     let router = admin.router().merge(grpc);
     let served = tokio::spawn(serve(own, router, None, ServeOptions::default(), shutdown.clone()));
-    let result = supervise(&mut roles, &shutdown).await;
+    let result = supervise(&mut roles.set, &shutdown).await;
     shutdown.trigger();
-    while roles.join_next().await.is_some() {}
+    while roles.set.join_next().await.is_some() {}
     served.await.map_err(ExitError::runtime)?;
     if let Some(running) = running {
         running.task.await.map_err(ExitError::runtime)?;
@@ -81,22 +79,44 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     result
 }
 
-fn start_controllers(
-    roles: &mut JoinSet<Result<(), ExitError>>,
-    config: &Config,
-    server: &KubeConfig,
-    ca: Option<std::path::PathBuf>,
-    shutdown: &Shutdown,
-) -> Result<(), ExitError> {
-    let client =
-        Client::new(server.clone(), "kube-controller-manager").map_err(ExitError::config)?;
-    let mut settings = config.controllers.clone();
-    settings.root_ca_file = settings.root_ca_file.or(ca);
-    let shutdown = shutdown.clone();
-    roles.spawn(async move {
-        kube_controllers::run(client, settings, shutdown).await.map_err(ExitError::runtime)
-    });
-    Ok(())
+/// The roles that are clients of the API.
+struct Roles {
+    set: JoinSet<Result<(), ExitError>>,
+    server: KubeConfig,
+    shutdown: Shutdown,
+}
+
+impl Roles {
+    fn client(&self, name: &str) -> Result<Client, ExitError> {
+        Client::new(self.server.clone(), name).map_err(ExitError::config)
+    }
+
+    fn controllers(&mut self, config: &Config, ca: Option<PathBuf>) -> Result<(), ExitError> {
+        let (client, shutdown) = (self.client("kube-controller-manager")?, self.shutdown.clone());
+        let mut settings = config.controllers.clone();
+        settings.root_ca_file = settings.root_ca_file.or(ca);
+        self.set.spawn(async move {
+            kube_controllers::run(client, settings, shutdown).await.map_err(ExitError::runtime)
+        });
+        let (client, shutdown) = (self.client("flotilla-xds")?, self.shutdown.clone());
+        let settings = config.xds.clone();
+        self.set.spawn(async move {
+            xds_server::run(client, settings, shutdown).await.map_err(ExitError::unavailable)
+        });
+        Ok(())
+    }
+
+    fn scheduler(&mut self, config: &Config) -> Result<sched_loop::Handle, ExitError> {
+        let (client, shutdown) = (self.client("kube-scheduler")?, self.shutdown.clone());
+        let mut settings = config.scheduler.clone();
+        settings.leader_elect = config.controllers.leader_elect;
+        let handle = sched_loop::Handle::default();
+        let own = handle.clone();
+        self.set.spawn(async move {
+            sched_loop::run_with(client, settings, own, shutdown).await.map_err(ExitError::runtime)
+        });
+        Ok(handle)
+    }
 }
 
 /// Waits for the end, or for a role that ends before it.

@@ -53,10 +53,6 @@ pub struct Config {
     #[arg(long, default_value_t = 5)]
     pub concurrent_job_syncs: usize,
 
-    /// CronJobs worked on at the same time.
-    #[arg(long, default_value_t = 5)]
-    pub concurrent_cron_job_syncs: usize,
-
     /// Endpoints worked on at the same time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_endpoint_syncs: usize,
@@ -126,7 +122,6 @@ impl Default for Config {
 
 /// Our controllers by kube-controller-manager's names and their short aliases.
 const NAMES: &[(&str, &str)] = &[
-    ("cronjob-controller", "cronjob"),
     ("daemonset-controller", "daemonset"),
     ("deployment-controller", "deployment"),
     ("endpoints-controller", "endpoint"),
@@ -150,6 +145,7 @@ const OTHERS: &[&str] = &[
     "certificatesigningrequest-cleaner-controller",
     "certificatesigningrequest-signing-controller",
     "clusterrole-aggregation-controller",
+    "cronjob-controller",
     "disruption-controller",
     "endpointslice-mirroring-controller",
     "ephemeral-volume-controller",
