@@ -151,6 +151,8 @@ pub trait Machine: Send + Sync {
     fn remove_logs(&self, dir: &str) -> Result<()>;
     /// Whether a process lives.
     fn is_alive(&self, pid: i32) -> bool;
+    /// Name of the host.
+    fn hostname(&self) -> String;
     /// Nanoseconds since the epoch.
     fn now(&self) -> i64;
 }
