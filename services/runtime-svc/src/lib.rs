@@ -129,6 +129,7 @@ async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError
     };
     health.set_serving(true).await;
     readiness.set(true);
+    tracing::info!("serving");
     let options = ServeOptions::default;
     let serving = [
         serve(cri_listener, router, None, options(), shutdown.clone()),

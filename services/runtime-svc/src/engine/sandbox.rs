@@ -91,8 +91,9 @@ impl Node {
             hosts: (!record.host_network()).then(|| hosts_files::hosts(&record.ip, &hostname)),
             hostname: format!("{hostname}\n"),
         };
-        let made = self.machine.make_cgroup(&record.cgroup_parent)?;
-        self.update_sandbox(sandbox, |record| record.made_cgroups = made)?;
+        let missing = self.machine.missing_cgroups(&record.cgroup_parent);
+        self.update_sandbox(sandbox, |record| record.made_cgroups = missing)?;
+        self.machine.make_cgroup(&record.cgroup_parent)?;
         self.machine.make_pod(&sandbox.id, &files)?;
         let pid = self.shims.spawn(&self.shim_spec(&record, hostname)).await?;
         self.update_sandbox(sandbox, |record| record.shim_pid = pid)?;

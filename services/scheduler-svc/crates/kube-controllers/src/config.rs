@@ -11,6 +11,7 @@ use crate::Error;
 /// Settings of all controllers.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Controllers")]
+#[group(skip)]
 pub struct Config {
     /// Controllers to run: `*` all, `name` this one, `-name` not this one.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
