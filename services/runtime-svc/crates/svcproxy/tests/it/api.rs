@@ -31,7 +31,11 @@ pub const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 impl Api {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut api = Self { store: Arc::default(), news: watch::channel(()).0, address: listener.local_addr().ok() };
+        let mut api = Self {
+            store: Arc::default(),
+            news: watch::channel(()).0,
+            address: listener.local_addr().ok(),
+        };
         let router = Router::new().fallback(handle).with_state(api.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         api.address = api.address.take();
@@ -59,18 +63,40 @@ impl Api {
 }
 
 async fn handle(State(api): State<Api>, request: Request) -> Response {
-    let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+    let (path, query) =
+        (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
     if !query.contains("watch=true") {
         let store = api.store.lock().unwrap();
-        let items: Vec<&Value> = store.objects.iter().filter(|((collection, _), _)| *collection == path).map(|(_, o)| o).collect();
-        return axum::Json(json!({"metadata": {"resourceVersion": store.log.len().to_string()}, "items": items})).into_response();
+        let items: Vec<&Value> = store
+            .objects
+            .iter()
+            .filter(|((collection, _), _)| *collection == path)
+            .map(|(_, o)| o)
+            .collect();
+        return axum::Json(
+            json!({"metadata": {"resourceVersion": store.log.len().to_string()}, "items": items}),
+        )
+        .into_response();
     }
-    let mut sent: u64 = query.split("resourceVersion=").nth(1).and_then(|r| r.split('&').next()).and_then(|v| v.parse().ok()).unwrap_or(0);
+    let mut sent: u64 = query
+        .split("resourceVersion=")
+        .nth(1)
+        .and_then(|r| r.split('&').next())
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(16);
     tokio::spawn(async move {
         let mut news = api.news.subscribe();
         loop {
-            let fresh: Vec<_> = api.store.lock().unwrap().log.iter().filter(|(v, p, ..)| *v > sent && *p == path).cloned().collect();
+            let fresh: Vec<_> = api
+                .store
+                .lock()
+                .unwrap()
+                .log
+                .iter()
+                .filter(|(v, p, ..)| *v > sent && *p == path)
+                .cloned()
+                .collect();
             for (version, _, kind, object) in fresh {
                 sent = version;
                 let line = format!("{}\n", json!({"type": kind, "object": object}));

@@ -37,7 +37,17 @@ impl Net {
             ip(&format!("-n {node} link add v{number} type veth peer name eth0 netns {pod}"));
             ip(&format!("-n {node} link set v{number} master br0"));
             ip(&format!("-n {node} link set v{number} up"));
-            let output = Command::new("ip").args(["netns", "exec", &node, "sh", "-c", &format!("echo 1 > /sys/class/net/v{number}/brport/hairpin_mode")]).status().unwrap();
+            let output = Command::new("ip")
+                .args([
+                    "netns",
+                    "exec",
+                    &node,
+                    "sh",
+                    "-c",
+                    &format!("echo 1 > /sys/class/net/v{number}/brport/hairpin_mode"),
+                ])
+                .status()
+                .unwrap();
             assert!(output.success());
             ip(&format!("-n {pod} link set lo up"));
             ip(&format!("-n {pod} link set eth0 up"));
@@ -73,12 +83,14 @@ impl Net {
 
     /// A TCP server in a pod that answers with the pod's number and the client's address.
     pub fn serve(&self, number: u8, port: u16) {
-        let listener = self.inside(&self.pod(number), || TcpListener::bind(("0.0.0.0", port)).unwrap());
+        let listener =
+            self.inside(&self.pod(number), || TcpListener::bind(("0.0.0.0", port)).unwrap());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let peer = stream.peer_addr().unwrap().ip();
-                let _ = std::io::Write::write_all(&mut stream, format!("{number} {peer}").as_bytes());
+                let _ =
+                    std::io::Write::write_all(&mut stream, format!("{number} {peer}").as_bytes());
             }
         });
     }
@@ -108,7 +120,10 @@ impl Net {
 
     /// The ruleset of the node.
     pub fn ruleset(&self) -> String {
-        let output = Command::new("ip").args(["netns", "exec", &self.node(), "nft", "list", "ruleset"]).output().unwrap();
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.node(), "nft", "list", "ruleset"])
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }

@@ -29,7 +29,8 @@ struct Rig {
 }
 
 fn rig(test: &str, pods: u8) -> Option<Rig> {
-    if skip_unless_root(test) || skip_unless_program(test, "nft") || skip_unless_program(test, "ip") {
+    if skip_unless_root(test) || skip_unless_program(test, "nft") || skip_unless_program(test, "ip")
+    {
         return None;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -47,8 +48,13 @@ impl Rig {
         let relay = self.relay(target);
         let thread = std::thread::spawn(move || {
             let path = std::path::Path::new("/run/netns").join(node);
-            nix::sched::setns(std::fs::File::open(path).unwrap(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            nix::sched::setns(
+                std::fs::File::open(path).unwrap(),
+                nix::sched::CloneFlags::CLONE_NEWNET,
+            )
+            .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let client = Client::new(KubeConfig::plain(format!("http://{relay}")), "test").unwrap();
             runtime.block_on(svcproxy::run(client, proxy, ending)).unwrap();
         });
@@ -57,7 +63,9 @@ impl Rig {
 
     /// A listener inside the namespace whose connections go to `target` outside of it.
     fn relay(&self, target: std::net::SocketAddr) -> std::net::SocketAddr {
-        let listener = self.net.inside(&self.net.node(), || std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let listener = self
+            .net
+            .inside(&self.net.node(), || std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         self.runtime.spawn(async move {
@@ -84,7 +92,10 @@ impl Rig {
     }
 
     fn endpoints(&self, port: u16, protocol: &str, numbers: &[u8]) {
-        let endpoints: Vec<Value> = numbers.iter().map(|n| json!({"addresses": [self.net.address(*n)], "conditions": {"ready": true}})).collect();
+        let endpoints: Vec<Value> = numbers
+            .iter()
+            .map(|n| json!({"addresses": [self.net.address(*n)], "conditions": {"ready": true}}))
+            .collect();
         self.api.put(SLICES, json!({
             "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
             "endpoints": endpoints, "ports": [{"name": "", "port": port, "protocol": protocol}]
@@ -92,7 +103,12 @@ impl Rig {
     }
 
     fn answers(&self, namespace: &str, address: &str, count: usize) -> BTreeSet<String> {
-        let one = || self.net.ask(namespace, address).map_or_else(|e| format!("{:?}", e.kind()), |text| text.split(' ').next().unwrap_or_default().to_owned());
+        let one = || {
+            self.net.ask(namespace, address).map_or_else(
+                |e| format!("{:?}", e.kind()),
+                |text| text.split(' ').next().unwrap_or_default().to_owned(),
+            )
+        };
         (0..count).map(|_| one()).collect()
     }
 }
@@ -118,14 +134,26 @@ fn service_address_leads_to_ready_pods() {
     rig.start(&["--proxy-nft-table", "flt-test"]);
     let (node, client) = (rig.net.node(), rig.net.pod(2));
     let vip = "10.96.0.9:80";
-    eventually("a pod gets both answers", LIMIT, || rig.answers(&client, vip, 16) == set(&["0", "1"]));
-    eventually("the node gets both answers", LIMIT, || rig.answers(&node, vip, 16) == set(&["0", "1"]));
-    assert_eq!(rig.net.ask(&client, vip).unwrap().split(' ').nth(1), Some("10.77.0.4"), "a pod's address is kept");
-    eventually("a pod reaches itself", LIMIT, || rig.answers(&rig.net.pod(0), vip, 16) == set(&["0", "1"]));
+    eventually("a pod gets both answers", LIMIT, || {
+        rig.answers(&client, vip, 16) == set(&["0", "1"])
+    });
+    eventually("the node gets both answers", LIMIT, || {
+        rig.answers(&node, vip, 16) == set(&["0", "1"])
+    });
+    assert_eq!(
+        rig.net.ask(&client, vip).unwrap().split(' ').nth(1),
+        Some("10.77.0.4"),
+        "a pod's address is kept"
+    );
+    eventually("a pod reaches itself", LIMIT, || {
+        rig.answers(&rig.net.pod(0), vip, 16) == set(&["0", "1"])
+    });
     rig.endpoints(8080, "TCP", &[1]);
     eventually("endpoints are followed", LIMIT, || rig.answers(&client, vip, 8) == set(&["1"]));
     rig.endpoints(8080, "TCP", &[]);
-    eventually("nobody there is said at once", LIMIT, || rig.answers(&client, vip, 1) == set(&["ConnectionRefused"]));
+    eventually("nobody there is said at once", LIMIT, || {
+        rig.answers(&client, vip, 1) == set(&["ConnectionRefused"])
+    });
     assert_eq!(rig.answers(&node, vip, 1), set(&["ConnectionRefused"]));
     let got = rig.answers(&client, "10.96.0.9:81", 1);
     assert_eq!(got, set(&["ConnectionRefused"]), "a port the Service lacks: {}", rig.net.ruleset());
@@ -153,10 +181,20 @@ fn node_port_and_affinity_work() {
     rig.endpoints(8080, "TCP", &[0, 1]);
     rig.start(&[]);
     let client = rig.net.pod(2);
-    eventually("the node's port leads to a pod", LIMIT, || rig.net.ask(&client, "10.77.0.1:30080").is_ok());
-    assert_eq!(rig.net.ask(&client, "10.77.0.1:30080").unwrap().split(' ').nth(1), Some("10.77.0.1"), "from outside the node's address is used");
+    eventually("the node's port leads to a pod", LIMIT, || {
+        rig.net.ask(&client, "10.77.0.1:30080").is_ok()
+    });
+    assert_eq!(
+        rig.net.ask(&client, "10.77.0.1:30080").unwrap().split(' ').nth(1),
+        Some("10.77.0.1"),
+        "from outside the node's address is used"
+    );
     eventually("the Service answers", LIMIT, || rig.net.ask(&client, "10.96.0.9:80").is_ok());
-    assert_eq!(rig.answers(&client, "10.96.0.9:80", 16).len(), 1, "a client stays with its endpoint");
+    assert_eq!(
+        rig.answers(&client, "10.96.0.9:80", 16).len(),
+        1,
+        "a client stays with its endpoint"
+    );
 }
 
 #[test]
@@ -176,7 +214,10 @@ fn udp_flow_leaves_an_endpoint_that_is_gone() {
     let ask = || {
         let mut buffer = [0; 8];
         let _ = socket.send_to(b"?", "10.96.0.9:53");
-        socket.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned()).unwrap_or_default()
+        socket
+            .recv(&mut buffer)
+            .map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned())
+            .unwrap_or_default()
     };
     eventually("the first endpoint answers", LIMIT, || ask() == "0");
     rig.endpoints(5353, "UDP", &[1]);

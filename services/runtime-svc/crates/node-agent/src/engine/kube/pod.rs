@@ -202,11 +202,8 @@ impl Pod {
 
     /// The name processes in the pod see: `spec.hostname`, else the pod's name cut to 63 characters.
     pub fn hostname(&self) -> String {
-        let name = if self.spec.hostname.is_empty() {
-            &self.metadata.name
-        } else {
-            &self.spec.hostname
-        };
+        let name =
+            if self.spec.hostname.is_empty() { &self.metadata.name } else { &self.spec.hostname };
         let cut: String = name.chars().take(63).collect();
         cut.trim_end_matches(['-', '.']).to_owned()
     }
@@ -242,9 +239,12 @@ mod tests {
 
     #[test]
     fn nulls_and_bad_specs_are_survived() {
-        let (pod, error) = Pod::read(json!({"metadata": {"name": "a", "uid": null}, "spec": {"initContainers": null, "containers": [{"name": "c", "env": null}]}}));
+        let (pod, error) = Pod::read(
+            json!({"metadata": {"name": "a", "uid": null}, "spec": {"initContainers": null, "containers": [{"name": "c", "env": null}]}}),
+        );
         assert_eq!((pod.spec.containers.len(), error), (1, None));
-        let (pod, error) = Pod::read(json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"containers": 7}}));
+        let (pod, error) =
+            Pod::read(json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"containers": 7}}));
         assert_eq!((pod.uid(), pod.spec.containers.len()), ("u", 0));
         assert!(error.is_some());
     }
