@@ -1,5 +1,6 @@
 //! The tasks behind `cargo xtask`, as a library so that tests can call them.
 
+pub mod images;
 pub mod lint_rooms;
 pub mod protos;
 pub mod rocksdb;
@@ -10,6 +11,7 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   gen-protos          write crates/proto/src/gen from proto/
+  images              build the container images with a local Docker engine
   lint-rooms          check the layout rules that cargo and clippy do not know
   rocksdb-prebuild    compile RocksDB once into the user's cache and print its folder
 ";
@@ -19,6 +21,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["gen-protos"] => protos::generate(&root().join("crates/proto/src")),
+        ["images"] => images::build(),
         ["lint-rooms"] => lint_rooms::check(&root()),
         ["rocksdb-prebuild"] => rocksdb::prebuild(),
         [] => {

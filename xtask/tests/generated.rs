@@ -32,10 +32,10 @@ fn generated_code_matches_schemas() {
     assert!(stale.is_empty(), "run `cargo xtask gen-protos`; out of date: {stale:?}");
     let left: Vec<_> = have.keys().filter(|name| !want.contains_key(*name)).collect();
     assert!(left.is_empty(), "files no schema produces: {left:?}");
-    assert_eq!(
-        fs::read_to_string(fresh.path().join("apis.rs")).unwrap(),
-        fs::read_to_string(committed.join("apis.rs")).unwrap()
-    );
+    for list in ["apis.rs", "descriptors.rs"] {
+        let (want, have) = (fresh.path().join(list), committed.join(list));
+        assert_eq!(fs::read_to_string(want).unwrap(), fs::read_to_string(have).unwrap(), "{list}");
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 mod client;
 mod config;
 mod error;
+mod events;
+mod leader;
 mod object;
 mod reflector;
 mod watch;
@@ -14,6 +16,8 @@ mod watch;
 pub use client::{Client, ListParams, Patch};
 pub use config::{ConfigError, KubeConfig};
 pub use error::{Error, Status};
+pub use events::{EventRecorder, Regarding};
+pub use leader::{LeaderElection, now_micros, now_rfc3339};
 pub use object::{List, ListMeta, ObjectMeta, OwnerReference};
 pub use reflector::{Change, Reflector};
 pub use watch::{WatchEvent, WatchStream};

@@ -80,12 +80,18 @@ impl<T: DeserializeOwned> Reflector<T> {
         }
     }
 
+    /// Version of the collection that the changes so far lead to; empty before the first.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     async fn step(&mut self) -> Result<(), Error> {
         if self.version.is_empty() {
             return self.relist().await;
         }
         if self.watch.is_none() {
-            let params = ListParams { resource_version: Some(self.version.clone()), ..self.params.clone() };
+            let params =
+                ListParams { resource_version: Some(self.version.clone()), ..self.params.clone() };
             self.watch = Some(self.client.watch(&self.path, &params).await?);
         }
         let Some(watch) = &mut self.watch else { return Ok(()) };

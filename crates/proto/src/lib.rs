@@ -17,3 +17,7 @@ macro_rules! api {
 }
 
 include!("apis.rs");
+
+/// The descriptors of every API of the suite, whichever features are on: what a reflection service that speaks
+/// for the whole suite holds.
+pub const ALL_FILE_DESCRIPTOR_SETS: &[&[u8]] = include!("descriptors.rs");

@@ -1,0 +1,14 @@
+&[
+    include_bytes!("gen/containerd/descriptors.bin"),
+    include_bytes!("gen/cri/descriptors.bin"),
+    include_bytes!("gen/dns/descriptors.bin"),
+    include_bytes!("gen/engine/descriptors.bin"),
+    include_bytes!("gen/envoy/descriptors.bin"),
+    include_bytes!("gen/etcd/descriptors.bin"),
+    include_bytes!("gen/gateway/descriptors.bin"),
+    include_bytes!("gen/image/descriptors.bin"),
+    include_bytes!("gen/kube/descriptors.bin"),
+    include_bytes!("gen/kv_admin/descriptors.bin"),
+    include_bytes!("gen/metrics_api/descriptors.bin"),
+    include_bytes!("gen/scheduler/descriptors.bin"),
+]

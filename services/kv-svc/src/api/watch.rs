@@ -1,0 +1,86 @@
+//! etcdserverpb.Watch.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_stream::try_stream;
+use flotilla_proto::etcd::etcdserverpb::watch_request::RequestUnion;
+use flotilla_proto::etcd::etcdserverpb::watch_server::Watch;
+use flotilla_proto::etcd::etcdserverpb::{WatchRequest, WatchResponse};
+use futures::{Stream, StreamExt};
+use rand::Rng;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::api::status::{OVERHEAD, status};
+use crate::engine::server::Server;
+use crate::engine::watch::session::Session;
+use crate::error::KvError;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct WatchApi {
+    /// The member.
+    pub server: Arc<Server>,
+    /// Between two bookmarks of an idle watcher that wants them.
+    pub progress_every: Duration,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Watch for WatchApi {
+    type WatchStream = Responses;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        Ok(Response::new(self.responses(request.into_inner())))
+    }
+}
+
+impl WatchApi {
+    /// What a stream of requests is answered with.
+    pub fn responses<S>(&self, mut requests: S) -> Responses
+    where
+        S: Stream<Item = Result<WatchRequest, Status>> + Send + Unpin + 'static,
+    {
+        let server = self.server.clone();
+        // Streams opened together must not all speak at once.
+        let jitter = self.progress_every.mul_f64(rand::rng().random_range(0.0..0.1));
+        let progress_every = self.progress_every + jitter;
+        let max_response = server.limits().request_bytes + OVERHEAD;
+        let mut session = Session::new(server.keyspace().clone(), progress_every, max_response);
+        Box::pin(try_stream! {
+            loop {
+                let said = tokio::select! {
+                    biased;
+                    request = requests.next() => match request {
+                        None => break,
+                        Some(request) => request.map(|request| Vec::from_iter(answer(&mut session, request))),
+                    },
+                    said = session.next() => said.map_err(|error| {
+                        tracing::error!(%error, "a watch stream ends");
+                        status(KvError::StoreFailed)
+                    }),
+                };
+                for mut response in said? {
+                    server.stamp(&mut response.header);
+                    yield response;
+                }
+            }
+        })
+    }
+}
+
+fn answer(session: &mut Session, request: WatchRequest) -> Option<WatchResponse> {
+    match request.request_union? {
+        RequestUnion::CreateRequest(create) => Some(session.create(&create)),
+        RequestUnion::CancelRequest(cancel) => session.cancel(cancel.watch_id),
+        RequestUnion::ProgressRequest(_) => {
+            session.ask_progress();
+            None
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Jobs, daemon sets and stateful sets.

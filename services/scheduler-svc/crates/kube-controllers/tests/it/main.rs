@@ -1,0 +1,9 @@
+//! Black-box tests of the controllers against an in-memory API server and a kubelet that only pretends.
+
+mod batch;
+mod collection;
+mod crash;
+mod endpoints;
+mod nodes;
+mod rollout;
+mod world;

@@ -1,0 +1,25 @@
+//! Patches of object trees: RFC 6902, RFC 7386, and Kubernetes' strategic merge.
+
+mod json_patch;
+mod merge_patch;
+mod strategic;
+
+use thiserror::Error;
+
+pub use json_patch::json_patch;
+pub use merge_patch::merge_patch;
+pub use strategic::strategic_merge;
+
+/// Why a patch was not applied.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PatchError {
+    /// The patch itself is wrong.
+    #[error("{0}")]
+    Malformed(String),
+    /// A `test` operation said no.
+    #[error("{0}")]
+    TestFailed(String),
+    /// A path leads nowhere.
+    #[error("{0}")]
+    Missing(String),
+}

@@ -1,0 +1,3 @@
+module flotilla/kube-spec-gen
+
+go 1.24

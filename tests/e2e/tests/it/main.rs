@@ -1,0 +1,8 @@
+//! The whole suite at work. One at a time: each starts all services, and the machine is small.
+
+mod app;
+mod bad_input;
+mod compose;
+mod main_job;
+mod own_apis;
+mod suite;
