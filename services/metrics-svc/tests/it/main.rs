@@ -9,6 +9,7 @@ mod differential;
 mod grpc;
 mod http;
 mod kubernetes;
+mod remote_write;
 mod rules;
 mod scrape;
 mod server;
