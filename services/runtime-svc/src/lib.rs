@@ -30,6 +30,7 @@ use flotilla_config::{ExitError, ListenAddr};
 use flotilla_proto::{cri, engine as engine_proto};
 use flotilla_server::{Admin, Grpc, Listener, Readiness, ServeOptions, Shutdown, serve};
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
 
 use crate::api::{About, CriRuntime, EngineService, ImageProxy, StreamServer};
 use crate::config::{Config, Role};
@@ -56,13 +57,21 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
         (false, false) => {
             Err(ExitError::usage("--roles names nothing to do: runtime, agent or both"))
         }
-        (true, false) => run_runtime(config, shutdown).await,
+        (true, false) => run_runtime(config, shutdown, oneshot::channel().0).await,
         (false, true) => run_agent(agent, shutdown).await,
         (true, true) => {
             agent.container_runtime_endpoint.get_or_insert_with(|| config.address.to_string());
             // Whichever part ends first, by signal or by failure, takes the other along.
-            let runtime = stopping(run_runtime(config, shutdown.clone()), shutdown.clone());
-            let agent = stopping(run_agent(agent, shutdown.clone()), shutdown);
+            let (serving, runtime_serves) = oneshot::channel();
+            let runtime = run_runtime(config, shutdown.clone(), serving);
+            let runtime = stopping(runtime, shutdown.clone());
+            let agent = async {
+                // The node's address may be the bridge's, which the runtime makes first.
+                match runtime_serves.await {
+                    Ok(()) => stopping(run_agent(agent, shutdown.clone()), shutdown).await,
+                    Err(_) => Ok(()),
+                }
+            };
             let (runtime, agent) = futures::future::join(runtime, agent).await;
             runtime.and(agent)
         }
@@ -82,7 +91,11 @@ async fn run_agent(config: node_agent::Config, shutdown: Shutdown) -> Result<(),
     node_agent::run(config, shutdown).await.map_err(ExitError::unavailable)
 }
 
-async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
+async fn run_runtime(
+    config: Config,
+    shutdown: Shutdown,
+    serving: oneshot::Sender<()>,
+) -> Result<(), ExitError> {
     host::preflight::check(&config.root, &config.state)?;
     let config = absolute(config)?;
     let admin_listener = bind(&config.metrics_address).await?;
@@ -136,13 +149,15 @@ async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError
     health.set_serving(true).await;
     readiness.set(true);
     tracing::info!("serving");
+    // Nobody waits when the agent runs elsewhere.
+    let _ = serving.send(());
     let options = ServeOptions::default;
-    let serving = [
+    let servers = [
         serve(cri_listener, router, None, options(), shutdown.clone()),
         serve(admin_listener, admin.router(), None, options(), shutdown.clone()),
     ];
     let streaming = serve(stream_listener, streams.router(node), None, options(), shutdown.clone());
-    futures::future::join(futures::future::join_all(serving), streaming).await;
+    futures::future::join(futures::future::join_all(servers), streaming).await;
     Ok(())
 }
 
