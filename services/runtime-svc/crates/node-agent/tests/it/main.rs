@@ -7,4 +7,5 @@ mod image;
 mod kubelet_api;
 mod lifecycle;
 mod probes;
+mod real_api;
 mod rig;

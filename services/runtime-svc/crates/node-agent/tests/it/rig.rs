@@ -39,6 +39,7 @@ pub struct Rig {
     pub kubelet_port: u16,
     id: u32,
     pub extra: Vec<String>,
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// A rig, unless this machine lacks what it needs.
@@ -64,6 +65,7 @@ pub fn rig(test: &str) -> Option<Rig> {
         kubelet_port: flotilla_testkit::free_port(),
         id: rand::random::<u32>() % 0xff_ffff,
         extra: Vec::new(),
+        kubeconfig: None,
     };
     rig.start_containerd();
     let archive = rig.path("images.tar");
@@ -143,7 +145,7 @@ state = "{dir}/state"
         let socket = format!("unix://{}", self.path("c.sock").display());
         let mut args: Vec<String> = vec!["agent".into()];
         let mut flag = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-        flag("kubeconfig", kubeconfig.display().to_string());
+        flag("kubeconfig", self.kubeconfig.clone().unwrap_or(kubeconfig).display().to_string());
         flag("hostname-override", NODE.into());
         flag("node-ip", "127.0.0.1".into());
         flag("node-labels", "zone=a".into());
