@@ -40,7 +40,7 @@ impl Api {
         let mode = call.field_validation()?;
         let phase = if call.target.sub() == "status" { Phase::Status } else { Phase::Main };
         let change = Change {
-            resource,
+            resource: views::stored_as(resource),
             namespace: &call.target.namespace,
             name: &call.target.name,
             phase,

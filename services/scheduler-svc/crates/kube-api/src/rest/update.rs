@@ -30,7 +30,7 @@ impl Api {
         }
         let phase = if call.target.sub() == "status" { Phase::Status } else { Phase::Main };
         let change = Change {
-            resource,
+            resource: views::stored_as(resource),
             namespace: &call.target.namespace,
             name,
             phase,
