@@ -194,7 +194,7 @@ fn what_cannot_be_served_is_refused() {
             "x"
         )
         .code,
-        415
+        422
     );
     assert_eq!(c.call("PUT", MAPS, &json, "{}").code, 405);
     assert_eq!(c.get("/api/v1/nonsense").code, 404);

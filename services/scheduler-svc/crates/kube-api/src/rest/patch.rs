@@ -60,7 +60,13 @@ impl Api {
                 }
                 check_identity(call, &next)?;
                 set_namespace(resource, &mut next, &call.target.namespace)?;
-                policy::track_update(current, &mut next, &manager, phase);
+                policy::track_update(
+                    views::stored_as(resource),
+                    current,
+                    &mut next,
+                    &manager,
+                    phase,
+                );
                 Ok(next)
             })
             .await?;

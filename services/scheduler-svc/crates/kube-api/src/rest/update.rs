@@ -40,7 +40,13 @@ impl Api {
         let written = self
             .change(change, |current| {
                 let mut next = wanted.clone();
-                policy::track_update(current, &mut next, &manager, phase);
+                policy::track_update(
+                    views::stored_as(resource),
+                    current,
+                    &mut next,
+                    &manager,
+                    phase,
+                );
                 Ok(next)
             })
             .await?;
