@@ -110,7 +110,8 @@ pub fn generate(out: &Path) -> Result<()> {
         generate_api(api, &out.join("gen").join(api.module))
             .with_context(|| format!("generate {}", api.module))?;
         list.push_str(&format!("api!(\"{}\", {});\n", api.feature, api.module));
-        descriptors.push_str(&format!("    include_bytes!(\"gen/{}/descriptors.bin\"),\n", api.module));
+        descriptors
+            .push_str(&format!("    include_bytes!(\"gen/{}/descriptors.bin\"),\n", api.module));
     }
     descriptors.push_str("]\n");
     fs::write(out.join("descriptors.rs"), descriptors).context("write descriptors.rs")?;

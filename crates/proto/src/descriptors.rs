@@ -2,6 +2,7 @@
     include_bytes!("gen/containerd/descriptors.bin"),
     include_bytes!("gen/cri/descriptors.bin"),
     include_bytes!("gen/dns/descriptors.bin"),
+    include_bytes!("gen/engine/descriptors.bin"),
     include_bytes!("gen/envoy/descriptors.bin"),
     include_bytes!("gen/etcd/descriptors.bin"),
     include_bytes!("gen/gateway/descriptors.bin"),

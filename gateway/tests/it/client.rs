@@ -32,7 +32,8 @@ pub async fn read(response: http::Response<Incoming>) -> Result<Answer, hyper::E
 
 pub async fn http1(port: u16) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (sender, driver) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(driver.with_upgrades());
     sender
 }
@@ -43,12 +44,21 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (sender, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(driver);
     sender
 }
 
-pub fn request(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
+pub fn request(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
         request = request.header("host", format!("127.0.0.1:{port}"));
@@ -61,18 +71,32 @@ pub fn request(method: &str, port: u16, path: &str, headers: &[(&str, &str)], bo
 
 /// GET over a fresh HTTP/1.1 connection.
 pub async fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let response = http1(port).await.send_request(request("GET", port, path, headers, "")).await.unwrap();
+    let response =
+        http1(port).await.send_request(request("GET", port, path, headers, "")).await.unwrap();
     read(response).await.unwrap()
 }
 
 /// Any method over a fresh HTTP/1.1 connection.
-pub async fn send(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let response = http1(port).await.send_request(request(method, port, path, headers, body)).await.unwrap();
+pub async fn send(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let response =
+        http1(port).await.send_request(request(method, port, path, headers, body)).await.unwrap();
     read(response).await.unwrap()
 }
 
 /// Any method over a fresh HTTP/2 connection.
-pub async fn send2(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub async fn send2(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let mut request = request(method, port, path, headers, body);
     request.headers_mut().remove("host");
     *request.uri_mut() = format!("http://127.0.0.1:{port}{path}").parse().unwrap();

@@ -28,7 +28,8 @@ async fn routes_rewrite_redirect_and_answer() {
       {match: {prefix: /old/}, redirect: {path_redirect: /new, response_code: FOUND, host_redirect: example.org}},
       {match: {prefix: /}, route: {cluster: a}, request_headers_to_add: [{header: {key: x-added, value: "100%%"}}],
        response_headers_to_add: [{header: {key: x-resp, value: "1"}}], request_headers_to_remove: [x-gone]}]"#;
-    let clusters = format!("[{}, {}]", cluster("a", &[a.port()], ""), cluster("b", &[b.port()], ""));
+    let clusters =
+        format!("[{}, {}]", cluster("a", &[a.port()], ""), cluster("b", &[b.port()], ""));
     let gateway = Gateway::with(routes, &clusters);
     let port = gateway.port;
     assert_eq!(get(port, "/exact?q=1", &[]).await.body, "exact");
@@ -39,14 +40,31 @@ async fn routes_rewrite_redirect_and_answer() {
     assert_eq!(get(port, "/query?to=b", &[]).await.header("x-upstream"), "b");
     assert_eq!(get(port, "/segment", &[]).await.header("x-upstream"), "a");
     let seg = get(port, "/seg/x?y", &[]).await.body;
-    assert!(seg.contains("GET /other/x?y") && seg.contains("host: example.org") && seg.contains("x-envoy-original-path: /seg/x?y"), "{seg}");
+    assert!(
+        seg.contains("GET /other/x?y")
+            && seg.contains("host: example.org")
+            && seg.contains("x-envoy-original-path: /seg/x?y"),
+        "{seg}"
+    );
     assert!(get(port, "/regex/abc", &[]).await.body.contains("GET /abc/$"));
     let redirect = get(port, "/old/1?q", &[]).await;
-    assert_eq!((redirect.status.as_u16(), redirect.header("location")), (302, format!("http://example.org:{port}/new?q").as_str()));
+    assert_eq!(
+        (redirect.status.as_u16(), redirect.header("location")),
+        (302, format!("http://example.org:{port}/new?q").as_str())
+    );
     let plain = get(port, "/plain", &[("x-gone", "1"), ("x-envoy-retry-on", "5xx")]).await;
-    assert!(plain.body.contains("x-added: 100%") && !plain.body.contains("x-gone") && !plain.body.contains("retry-on"), "{}", plain.body);
+    assert!(
+        plain.body.contains("x-added: 100%")
+            && !plain.body.contains("x-gone")
+            && !plain.body.contains("retry-on"),
+        "{}",
+        plain.body
+    );
     assert_eq!((plain.header("x-resp"), plain.header("server")), ("1", "envoy"));
-    assert!(plain.headers.contains_key("x-envoy-upstream-service-time") && plain.headers.contains_key("date"));
+    assert!(
+        plain.headers.contains_key("x-envoy-upstream-service-time")
+            && plain.headers.contains_key("date")
+    );
     assert!(!plain.headers.contains_key("connection"), "hop-by-hop headers end here");
 }
 
@@ -54,23 +72,41 @@ async fn routes_rewrite_redirect_and_answer() {
 async fn protocols_bridge_with_trailers() {
     let upstream = Upstream::start("u").await;
     let routes = "[{match: {prefix: /h2}, route: {cluster: h2}}, {match: {prefix: /}, route: {cluster: h1}}]";
-    let clusters = format!("[{}, {}]", cluster("h1", &[upstream.port()], ""), cluster("h2", &[upstream.port()], H2));
+    let clusters = format!(
+        "[{}, {}]",
+        cluster("h1", &[upstream.port()], ""),
+        cluster("h2", &[upstream.port()], H2)
+    );
     let gateway = Gateway::with(routes, &clusters);
     for path in ["/h1/x", "/h2/x"] {
         assert!(send("GET", gateway.port, path, &[], "").await.body.contains(path));
         let answer = send2("POST", gateway.port, &format!("{path}/echo"), &[], "hello").await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello"));
     }
-    let answer = send2("POST", gateway.port, "/h2/trailers", &[("te", "trailers"), ("content-type", "application/grpc")], "").await;
+    let answer = send2(
+        "POST",
+        gateway.port,
+        "/h2/trailers",
+        &[("te", "trailers"), ("content-type", "application/grpc")],
+        "",
+    )
+    .await;
     assert_eq!(answer.trailers.unwrap().get("grpc-status").unwrap(), "0");
-    assert_eq!(gateway.stat("cluster.h2.upstream_cx_http2_total").await.min(2), 2.min(gateway.stat("cluster.h2.upstream_cx_total").await));
+    assert_eq!(
+        gateway.stat("cluster.h2.upstream_cx_http2_total").await.min(2),
+        2.min(gateway.stat("cluster.h2.upstream_cx_total").await)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_flow_both_ways_at_once() {
     let upstream = Upstream::start("u").await;
-    let gateway = Gateway::with("[{match: {prefix: /}, route: {cluster: u, timeout: 0s}}]", &format!("[{}]", cluster("u", &[upstream.port()], H2)));
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(4);
+    let gateway = Gateway::with(
+        "[{match: {prefix: /}, route: {cluster: u, timeout: 0s}}]",
+        &format!("[{}]", cluster("u", &[upstream.port()], H2)),
+    );
+    let (sender, receiver) =
+        tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(4);
     let request = Request::post(format!("http://127.0.0.1:{}/echo", gateway.port))
         .header("content-type", "application/grpc")
         .body(StreamBody::new(ReceiverStream::new(receiver)))
@@ -84,7 +120,11 @@ async fn streams_flow_both_ways_at_once() {
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), text);
     }
     drop(sender);
-    assert!(body.frame().await.is_none_or(|frame| frame.unwrap().data_ref().is_none_or(|data| data.is_empty())));
+    assert!(
+        body.frame()
+            .await
+            .is_none_or(|frame| frame.unwrap().data_ref().is_none_or(|data| data.is_empty()))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,10 +132,21 @@ async fn upgrades_pass_when_turned_on() {
     let upstream = Upstream::start("u").await;
     let routes = "[{match: {prefix: /off}, route: {cluster: u, upgrade_configs: [{upgrade_type: websocket, enabled: false}]}}, {match: {prefix: /}, route: {cluster: u}}]";
     let options = "upgrade_configs: [{upgrade_type: websocket}, {upgrade_type: SPDY/3.1}],";
-    let gateway = Gateway::start(&http(0, options, routes, &format!("[{}]", cluster("u", &[upstream.port()], ""))));
+    let gateway = Gateway::start(&http(
+        0,
+        options,
+        routes,
+        &format!("[{}]", cluster("u", &[upstream.port()], "")),
+    ));
     for kind in ["websocket", "SPDY/3.1"] {
         let mut sender = http1(gateway.port).await;
-        let ask = request("GET", gateway.port, "/upgrade", &[("connection", "Upgrade"), ("upgrade", kind)], "");
+        let ask = request(
+            "GET",
+            gateway.port,
+            "/upgrade",
+            &[("connection", "Upgrade"), ("upgrade", kind)],
+            "",
+        );
         let response = sender.send_request(ask).await.unwrap();
         assert_eq!(response.status().as_u16(), 101);
         assert_eq!(response.headers()["upgrade"], kind);
@@ -105,7 +156,9 @@ async fn upgrades_pass_when_turned_on() {
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"ping");
     }
-    let refused = get(gateway.port, "/off/upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")]).await;
+    let refused =
+        get(gateway.port, "/off/upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")])
+            .await;
     assert_eq!(refused.status.as_u16(), 403);
 }
 
@@ -145,10 +198,17 @@ async fn retries_follow_the_policy() {
         {match: {prefix: /flaky/off}, route: {cluster: good}},
         {match: {prefix: /dead}, route: {cluster: half, retry_policy: {retry_on: connect-failure, num_retries: 3}}},
         {match: {prefix: /sleep}, route: {cluster: good, retry_policy: {retry_on: 5xx, num_retries: 1, per_try_timeout: 0.05s}}}]";
-    let clusters = format!("[{}, {}]", cluster("good", &[good.port()], ""), cluster("half", &[good.port(), 1], ""));
+    let clusters = format!(
+        "[{}, {}]",
+        cluster("good", &[good.port()], ""),
+        cluster("half", &[good.port(), 1], "")
+    );
     let gateway = Gateway::with(routes, &clusters);
     let answer = send("POST", gateway.port, "/flaky/on", &[], "body to send twice").await;
-    assert_eq!((answer.status.as_u16(), answer.body.as_str(), good.seen()), (200, "body to send twice", 2));
+    assert_eq!(
+        (answer.status.as_u16(), answer.body.as_str(), good.seen()),
+        (200, "body to send twice", 2)
+    );
     assert_eq!(get(gateway.port, "/flaky/off", &[]).await.status.as_u16(), 503);
     for _ in 0..6 {
         assert_eq!(get(gateway.port, "/dead", &[]).await.status.as_u16(), 200);
@@ -162,13 +222,21 @@ async fn retries_follow_the_policy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_reused() {
     let upstream = Upstream::start("u").await;
-    let clusters = format!("[{}, {}]", cluster("h1", &[upstream.port()], ""), cluster("h2", &[upstream.port()], H2));
-    let gateway = Gateway::with("[{match: {prefix: /h2}, route: {cluster: h2}}, {match: {prefix: /}, route: {cluster: h1}}]", &clusters);
+    let clusters = format!(
+        "[{}, {}]",
+        cluster("h1", &[upstream.port()], ""),
+        cluster("h2", &[upstream.port()], H2)
+    );
+    let gateway = Gateway::with(
+        "[{match: {prefix: /h2}, route: {cluster: h2}}, {match: {prefix: /}, route: {cluster: h1}}]",
+        &clusters,
+    );
     let mut sender = http1(gateway.port).await;
     for path in ["/h1", "/h2"] {
         for _ in 0..20 {
             sender.ready().await.unwrap();
-            let response = sender.send_request(request("GET", gateway.port, path, &[], "")).await.unwrap();
+            let response =
+                sender.send_request(request("GET", gateway.port, path, &[], "")).await.unwrap();
             response.into_body().collect().await.unwrap();
         }
     }

@@ -25,7 +25,8 @@ pub fn command() -> Command {
 
 /// The port a log line `"address":"127.0.0.1:PORT"` after `marker` names.
 pub fn port_of(output: &str, marker: &str) -> Option<u16> {
-    let line = output.lines().find(|line| line.contains("\"listening\"") && line.contains(marker))?;
+    let line =
+        output.lines().find(|line| line.contains("\"listening\"") && line.contains(marker))?;
     let (_, rest) = line.split_once("\"address\":\"")?;
     rest.split('"').next()?.rsplit(':').next()?.parse().ok()
 }
@@ -34,7 +35,8 @@ impl Gateway {
     /// Starts one with this bootstrap; the admin port is chosen by the kernel.
     pub fn start(bootstrap: &str) -> Self {
         let admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n";
-        let mut process = Process::spawn(command().args(["--config-yaml", &format!("{admin}{bootstrap}")]));
+        let mut process =
+            Process::spawn(command().args(["--config-yaml", &format!("{admin}{bootstrap}")]));
         process.wait_for_line("all listeners are up", PATIENCE);
         let output = process.output();
         let port = port_of(&output, "\"listener\":\"main\"").unwrap_or(0);

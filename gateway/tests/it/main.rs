@@ -1,7 +1,7 @@
 //! Black-box tests: the built binary, real sockets, small upstreams inside the test, and Envoy as the oracle.
 
-mod ads;
 mod admin;
+mod ads;
 mod client;
 mod control;
 mod data_path;

@@ -61,7 +61,9 @@ impl Upstream {
                     async move { answer(name, attempt, request).await }
                 });
                 let builder = Builder::new(TokioExecutor::new());
-                let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+                let connection = builder
+                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                    .into_owned();
                 let connection = graceful.watch(connection);
                 tokio::spawn(connection);
             }
@@ -76,11 +78,18 @@ fn full(text: impl Into<Bytes>) -> Boxed {
     Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed()
 }
 
-async fn answer(name: &str, attempt: usize, mut request: Request<Incoming>) -> Result<Response<Boxed>, Box<dyn std::error::Error + Send + Sync>> {
+async fn answer(
+    name: &str,
+    attempt: usize,
+    mut request: Request<Incoming>,
+) -> Result<Response<Boxed>, Box<dyn std::error::Error + Send + Sync>> {
     let path = request.uri().path().to_owned();
     let tail = path.rsplit('/').next().unwrap_or_default().to_owned();
     if path.contains("/status/") {
-        return Ok(Response::builder().status(tail.parse::<u16>().unwrap()).body(full("status")).unwrap());
+        return Ok(Response::builder()
+            .status(tail.parse::<u16>().unwrap())
+            .body(full("status"))
+            .unwrap());
     }
     if path.contains("/flaky") {
         // Fails every odd time.
@@ -96,13 +105,17 @@ async fn answer(name: &str, attempt: usize, mut request: Request<Incoming>) -> R
         return Err("aborted on demand".into());
     }
     if path.contains("/half") {
-        let frames = tokio_stream::iter([Ok(Frame::data(Bytes::from_static(b"first half"))), Err("the rest is missing".into())]);
-        let frames = frames.throttle(Duration::from_millis(30));
+        let frames = tokio_stream::iter([
+            Ok(Frame::data(Bytes::from_static(b"first half"))),
+            Err("the rest is missing".into()),
+        ]);
+        let frames = frames.throttle(Duration::from_millis(400));
         return Ok(Response::new(BodyExt::boxed(StreamBody::new(frames))));
     }
     if path.contains("/endless") {
         let chunk = Bytes::from(vec![b'x'; 64 << 10]);
-        let frames = tokio_stream::iter(std::iter::repeat_with(move || Ok(Frame::data(chunk.clone()))));
+        let frames =
+            tokio_stream::iter(std::iter::repeat_with(move || Ok(Frame::data(chunk.clone()))));
         return Ok(Response::new(BodyExt::boxed(StreamBody::new(frames))));
     }
     if path.contains("/trailers") {
@@ -128,9 +141,15 @@ async fn answer(name: &str, attempt: usize, mut request: Request<Incoming>) -> R
             // The test closes the connection when it is done.
             let _ = tokio::io::copy(&mut read, &mut write).await;
         });
-        return Ok(Response::builder().status(101).header("connection", "upgrade").header("upgrade", kind).body(full("")).unwrap());
+        return Ok(Response::builder()
+            .status(101)
+            .header("connection", "upgrade")
+            .header("upgrade", kind)
+            .body(full(""))
+            .unwrap());
     }
-    let mut lines = vec![format!("{} {}", request.method(), request.uri().path_and_query().unwrap())];
+    let mut lines =
+        vec![format!("{} {}", request.method(), request.uri().path_and_query().unwrap())];
     if let Some(authority) = request.uri().authority() {
         lines.push(format!("host: {authority}"));
     }
@@ -138,5 +157,9 @@ async fn answer(name: &str, attempt: usize, mut request: Request<Incoming>) -> R
         lines.push(format!("{key}: {}", value.to_str().unwrap_or("?")));
     }
     lines.sort();
-    Ok(Response::builder().header("x-upstream", name).header("connection", "keep-alive").body(full(lines.join("\n"))).unwrap())
+    Ok(Response::builder()
+        .header("x-upstream", name)
+        .header("connection", "keep-alive")
+        .body(full(lines.join("\n")))
+        .unwrap())
 }

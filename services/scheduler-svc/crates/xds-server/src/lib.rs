@@ -35,14 +35,16 @@ pub async fn run(client: Client, config: Config, shutdown: Shutdown) -> Result<(
         tracing::info!(service = "xds", %address, "listening");
     }
     let (publish, snapshots) = watch::channel(None);
-    let follow = tokio::spawn(remote::follow(client, config.clone(), Arc::new(publish), shutdown.clone()));
+    let follow =
+        tokio::spawn(remote::follow(client, config.clone(), Arc::new(publish), shutdown.clone()));
     let (router, health) = Grpc::new([flotilla_proto::envoy::FILE_DESCRIPTOR_SET])
         .add(api::service(snapshots, shutdown.clone()))
         .into_router()
         .await;
     health.set_serving(true).await;
     // Streams end with the shutdown, so there is little to wait for.
-    let options = ServeOptions { drain: std::time::Duration::from_secs(1), ..ServeOptions::default() };
+    let options =
+        ServeOptions { drain: std::time::Duration::from_secs(1), ..ServeOptions::default() };
     serve(listener, router, None, options, shutdown).await;
     follow.abort();
     Ok(())

@@ -41,7 +41,11 @@ pub(super) trait Protocol: Send + 'static {
     type Response: Send + 'static;
 
     /// Takes a request over and returns what is to be sent for it.
-    fn request(&mut self, request: Self::Request, snapshot: Option<&crate::engine::snapshot::Snapshot>) -> Vec<Self::Response>;
+    fn request(
+        &mut self,
+        request: Self::Request,
+        snapshot: Option<&crate::engine::snapshot::Snapshot>,
+    ) -> Vec<Self::Response>;
 
     /// Returns what is to be sent because the snapshot changed.
     fn changed(&mut self, snapshot: &crate::engine::snapshot::Snapshot) -> Vec<Self::Response>;
@@ -49,7 +53,11 @@ pub(super) trait Protocol: Send + 'static {
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn start<P: Protocol>(ads: &Ads, mut protocol: P, mut requests: Streaming<P::Request>) -> Answers<P::Response> {
+fn start<P: Protocol>(
+    ads: &Ads,
+    mut protocol: P,
+    mut requests: Streaming<P::Request>,
+) -> Answers<P::Response> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (mut snapshots, shutdown) = (ads.snapshots.clone(), ads.shutdown.clone());
     tokio::spawn(async move {
@@ -87,7 +95,12 @@ fn start<P: Protocol>(ads: &Ads, mut protocol: P, mut requests: Streaming<P::Req
 
 /// Logs a NACK.
 pub(super) fn refused(node: &str, kind: Kind, error: &rpc::Status) {
-    tracing::warn!(node, kind = kind.type_url(), message = error.message, "a proxy refused an update");
+    tracing::warn!(
+        node,
+        kind = kind.type_url(),
+        message = error.message,
+        "a proxy refused an update"
+    );
 }
 
 #[tonic::async_trait]

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_proto::envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+use flotilla_proto::envoy::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+};
 
 use super::ads::{Protocol, refused};
 use crate::engine::snapshot::{Kind, Snapshot};
@@ -31,7 +33,9 @@ impl Delta {
         let wanted = |name: &String| subscription.wildcard || subscription.names.contains(name);
         let resources: Vec<Resource> = snapshot
             .resources(kind)
-            .filter(|(name, resource)| wanted(name) && subscription.known.get(*name) != Some(&resource.version))
+            .filter(|(name, resource)| {
+                wanted(name) && subscription.known.get(*name) != Some(&resource.version)
+            })
             .map(|(name, resource)| Resource {
                 name: name.clone(),
                 version: resource.version.clone(),
@@ -39,9 +43,16 @@ impl Delta {
                 ..Resource::default()
             })
             .collect();
-        let removed_resources: Vec<String> =
-            subscription.known.keys().filter(|name| snapshot.get(kind, name).is_none()).cloned().collect();
-        if resources.is_empty() && removed_resources.is_empty() && !(subscription.wildcard && !subscription.answered) {
+        let removed_resources: Vec<String> = subscription
+            .known
+            .keys()
+            .filter(|name| snapshot.get(kind, name).is_none())
+            .cloned()
+            .collect();
+        if resources.is_empty()
+            && removed_resources.is_empty()
+            && !(subscription.wildcard && !subscription.answered)
+        {
             return None;
         }
         subscription.answered = true;
@@ -65,7 +76,11 @@ impl Protocol for Delta {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
 
-    fn request(&mut self, request: DeltaDiscoveryRequest, snapshot: Option<&Snapshot>) -> Vec<DeltaDiscoveryResponse> {
+    fn request(
+        &mut self,
+        request: DeltaDiscoveryRequest,
+        snapshot: Option<&Snapshot>,
+    ) -> Vec<DeltaDiscoveryResponse> {
         if let Some(node) = request.node {
             self.node = node.id;
         }
@@ -77,7 +92,8 @@ impl Protocol for Delta {
         let subscription = self.subscriptions.entry(kind).or_default();
         if first {
             subscription.known = request.initial_resource_versions.into_iter().collect();
-            subscription.wildcard = request.resource_names_subscribe.is_empty() && matches!(kind, Kind::Cluster | Kind::Listener);
+            subscription.wildcard = request.resource_names_subscribe.is_empty()
+                && matches!(kind, Kind::Cluster | Kind::Listener);
         }
         for name in &request.resource_names_unsubscribe {
             subscription.names.remove(name);
@@ -95,20 +111,25 @@ impl Protocol for Delta {
         }
         match snapshot {
             // The first answer of a wildcard is sent even when there is nothing: the proxy waits for it.
-            Some(snapshot) if first || subscribes => self.respond(kind, snapshot).into_iter().collect(),
+            Some(snapshot) if first || subscribes => {
+                self.respond(kind, snapshot).into_iter().collect()
+            }
             _ => Vec::new(),
         }
     }
 
     fn changed(&mut self, snapshot: &Snapshot) -> Vec<DeltaDiscoveryResponse> {
         let clusters = self.respond(Kind::Cluster, snapshot);
-        if let (Some(clusters), Some(endpoints)) = (&clusters, self.subscriptions.get_mut(&Kind::Endpoint)) {
+        if let (Some(clusters), Some(endpoints)) =
+            (&clusters, self.subscriptions.get_mut(&Kind::Endpoint))
+        {
             // A proxy that warms a changed cluster waits for its endpoints, changed or not.
             for cluster in &clusters.resources {
                 endpoints.known.remove(&cluster.name);
             }
         }
-        let rest = [Kind::Endpoint, Kind::Listener, Kind::Route].map(|kind| self.respond(kind, snapshot));
+        let rest =
+            [Kind::Endpoint, Kind::Listener, Kind::Route].map(|kind| self.respond(kind, snapshot));
         clusters.into_iter().chain(rest.into_iter().flatten()).collect()
     }
 }

@@ -24,18 +24,31 @@ pub(super) struct Sotw {
     subscriptions: BTreeMap<Kind, Subscription>,
 }
 
-fn select<'a>(subscription: &'a Subscription, kind: Kind, snapshot: &'a Snapshot) -> impl Iterator<Item = (&'a String, &'a Resource)> {
-    snapshot.resources(kind).filter(|(name, _)| subscription.wildcard || subscription.names.contains(*name))
+fn select<'a>(
+    subscription: &'a Subscription,
+    kind: Kind,
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = (&'a String, &'a Resource)> {
+    snapshot
+        .resources(kind)
+        .filter(|(name, _)| subscription.wildcard || subscription.names.contains(*name))
 }
 
 impl Sotw {
-    fn respond(&mut self, kind: Kind, snapshot: &Snapshot, force: bool) -> Option<DiscoveryResponse> {
+    fn respond(
+        &mut self,
+        kind: Kind,
+        snapshot: &Snapshot,
+        force: bool,
+    ) -> Option<DiscoveryResponse> {
         let subscription = self.subscriptions.get_mut(&kind)?;
         let version = Snapshot::version_of(select(subscription, kind, snapshot));
         if !force && subscription.sent == version {
             return None;
         }
-        let resources: Vec<_> = select(subscription, kind, snapshot).map(|(_, resource)| resource.any.clone()).collect();
+        let resources: Vec<_> = select(subscription, kind, snapshot)
+            .map(|(_, resource)| resource.any.clone())
+            .collect();
         // A named resource that does not exist is not answered: the proxy waits for it.
         if resources.is_empty() && !subscription.wildcard {
             return None;
@@ -57,13 +70,18 @@ impl Protocol for Sotw {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
 
-    fn request(&mut self, request: DiscoveryRequest, snapshot: Option<&Snapshot>) -> Vec<DiscoveryResponse> {
+    fn request(
+        &mut self,
+        request: DiscoveryRequest,
+        snapshot: Option<&Snapshot>,
+    ) -> Vec<DiscoveryResponse> {
         if let Some(node) = request.node {
             self.node = node.id;
         }
         let Some(kind) = Kind::of(&request.type_url) else { return Vec::new() };
         let subscription = self.subscriptions.entry(kind).or_default();
-        let current = request.response_nonce.is_empty() || request.response_nonce == subscription.nonce.to_string();
+        let current = request.response_nonce.is_empty()
+            || request.response_nonce == subscription.nonce.to_string();
         if !current {
             // It answers a response that a newer one has replaced.
             return Vec::new();
@@ -72,14 +90,19 @@ impl Protocol for Sotw {
             refused(&self.node, kind, error);
         }
         let names: BTreeSet<String> = request.resource_names.into_iter().collect();
-        let wildcard = (names.is_empty() && matches!(kind, Kind::Cluster | Kind::Listener)) || names.contains("*");
+        let wildcard = (names.is_empty() && matches!(kind, Kind::Cluster | Kind::Listener))
+            || names.contains("*");
         let others = names != subscription.names || wildcard != subscription.wildcard;
         let first = request.response_nonce.is_empty();
         (subscription.names, subscription.wildcard) = (names, wildcard);
         match snapshot {
-            Some(snapshot) if others || first => self.respond(kind, snapshot, true).into_iter().collect(),
+            Some(snapshot) if others || first => {
+                self.respond(kind, snapshot, true).into_iter().collect()
+            }
             // A change between the response and its ACK.
-            Some(snapshot) if request.error_detail.is_none() => self.respond(kind, snapshot, false).into_iter().collect(),
+            Some(snapshot) if request.error_detail.is_none() => {
+                self.respond(kind, snapshot, false).into_iter().collect()
+            }
             _ => Vec::new(),
         }
     }

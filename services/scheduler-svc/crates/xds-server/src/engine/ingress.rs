@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_proto::envoy::envoy::config::core::v3 as core;
 use flotilla_proto::envoy::envoy::config::route::v3 as route;
 use flotilla_proto::envoy::envoy::r#type::matcher::v3 as matcher;
-use route::{Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route_match::PathSpecifier};
+use route::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route_match::PathSpecifier,
+};
 
 use super::kube::{Backend, HttpPath, Ingress, ServicePort};
 use super::world::World;
@@ -58,15 +60,22 @@ pub fn is_ours(ingress: &Ingress, config: &Config) -> bool {
 }
 
 /// The routes, and every backend they lead to.
-pub(super) fn build(world: &World, config: &Config) -> (RouteConfiguration, BTreeSet<ResolvedBackend>) {
-    let mut ours: Vec<&Ingress> = world.ingresses.values().filter(|ingress| is_ours(ingress, config)).collect();
-    ours.sort_by_key(|ingress| (ingress.metadata.creation_timestamp.clone(), super::kube::key(&ingress.metadata)));
+pub(super) fn build(
+    world: &World,
+    config: &Config,
+) -> (RouteConfiguration, BTreeSet<ResolvedBackend>) {
+    let mut ours: Vec<&Ingress> =
+        world.ingresses.values().filter(|ingress| is_ours(ingress, config)).collect();
+    ours.sort_by_key(|ingress| {
+        (ingress.metadata.creation_timestamp.clone(), super::kube::key(&ingress.metadata))
+    });
     let mut hosts: BTreeMap<String, Places> = BTreeMap::new();
     for ingress in ours {
         add(ingress, world, &mut hosts);
     }
     let backends = hosts.values().flat_map(BTreeMap::values).flatten().cloned().collect();
-    let virtual_hosts = hosts.into_iter().map(|(host, places)| virtual_host(host, places)).collect();
+    let virtual_hosts =
+        hosts.into_iter().map(|(host, places)| virtual_host(host, places)).collect();
     let routes = RouteConfiguration {
         name: ROUTES.to_owned(),
         virtual_hosts,
@@ -79,9 +88,11 @@ pub(super) fn build(world: &World, config: &Config) -> (RouteConfiguration, BTre
 
 fn add(ingress: &Ingress, world: &World, hosts: &mut BTreeMap<String, Places>) {
     let namespace = &ingress.metadata.namespace;
-    let default = ingress.spec.default_backend.as_ref().map(|backend| resolve(namespace, backend, world));
+    let default =
+        ingress.spec.default_backend.as_ref().map(|backend| resolve(namespace, backend, world));
     for rule in ingress.spec.rules.iter().flatten() {
-        let host = if rule.host.is_empty() { "*".to_owned() } else { rule.host.to_ascii_lowercase() };
+        let host =
+            if rule.host.is_empty() { "*".to_owned() } else { rule.host.to_ascii_lowercase() };
         let places = hosts.entry(host).or_default();
         for path in rule.http.iter().flat_map(|http| &http.paths) {
             places.entry(place(path)).or_insert_with(|| resolve(namespace, &path.backend, world));
@@ -119,13 +130,19 @@ fn resolve(namespace: &str, backend: &Backend, world: &World) -> Option<Resolved
         service: named.name.clone(),
         port: port.port,
         port_name: port.name.clone(),
-        http2: matches!(port.app_protocol.as_deref(), Some("kubernetes.io/h2c" | "grpc" | "http2" | "h2c")),
+        http2: matches!(
+            port.app_protocol.as_deref(),
+            Some("kubernetes.io/h2c" | "grpc" | "http2" | "h2c")
+        ),
     })
 }
 
 fn virtual_host(host: String, places: Places) -> VirtualHost {
     let only = one_label(&host);
-    let routes = places.into_iter().map(|(place, backend)| self::route(place, backend, only.clone())).collect();
+    let routes = places
+        .into_iter()
+        .map(|(place, backend)| self::route(place, backend, only.clone()))
+        .collect();
     VirtualHost { name: host.clone(), domains: vec![host], routes, ..VirtualHost::default() }
 }
 
@@ -133,18 +150,27 @@ fn virtual_host(host: String, places: Places) -> VirtualHost {
 fn one_label(host: &str) -> Option<route::HeaderMatcher> {
     let suffix = host.strip_prefix("*.")?;
     let regex = format!("[^.]+\\.{}(:[0-9]+)?", suffix.replace('.', "\\."));
-    let pattern = matcher::string_matcher::MatchPattern::SafeRegex(matcher::RegexMatcher { regex, ..Default::default() });
+    let pattern = matcher::string_matcher::MatchPattern::SafeRegex(matcher::RegexMatcher {
+        regex,
+        ..Default::default()
+    });
     Some(route::HeaderMatcher {
         name: ":authority".to_owned(),
-        header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(matcher::StringMatcher {
-            match_pattern: Some(pattern),
-            ..matcher::StringMatcher::default()
-        })),
+        header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(
+            matcher::StringMatcher {
+                match_pattern: Some(pattern),
+                ..matcher::StringMatcher::default()
+            },
+        )),
         ..route::HeaderMatcher::default()
     })
 }
 
-fn route(place: Place, backend: Option<ResolvedBackend>, only: Option<route::HeaderMatcher>) -> Route {
+fn route(
+    place: Place,
+    backend: Option<ResolvedBackend>,
+    only: Option<route::HeaderMatcher>,
+) -> Route {
     let path = match place {
         Place::Exact(path) => PathSpecifier::Path(path),
         Place::Prefix(_, prefix) if prefix.is_empty() => PathSpecifier::Prefix("/".to_owned()),
@@ -156,19 +182,27 @@ fn route(place: Place, backend: Option<ResolvedBackend>, only: Option<route::Hea
         None => route::route::Action::DirectResponse(route::DirectResponseAction {
             status: 503,
             body: Some(core::DataSource {
-                specifier: Some(core::data_source::Specifier::InlineString("no such service\n".to_owned())),
+                specifier: Some(core::data_source::Specifier::InlineString(
+                    "no such service\n".to_owned(),
+                )),
                 ..core::DataSource::default()
             }),
             ..route::DirectResponseAction::default()
         }),
     };
-    let rule = RouteMatch { path_specifier: Some(path), headers: only.into_iter().collect(), ..RouteMatch::default() };
+    let rule = RouteMatch {
+        path_specifier: Some(path),
+        headers: only.into_iter().collect(),
+        ..RouteMatch::default()
+    };
     Route { r#match: Some(rule), action: Some(action), ..Route::default() }
 }
 
 fn forward(backend: &ResolvedBackend) -> RouteAction {
     RouteAction {
-        cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(backend.cluster_name())),
+        cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(
+            backend.cluster_name(),
+        )),
         // Streams may take as long as they take; the connection manager ends idle ones.
         timeout: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
         retry_policy: Some(route::RetryPolicy {
@@ -190,7 +224,9 @@ mod tests {
     fn world(ingresses: Vec<Value>) -> World {
         let mut world = World::default();
         let service = json!({"metadata": {"namespace": "d", "name": "web"}, "spec": {"ports": [{"name": "http", "port": 80}]}});
-        world.apply(WorldChange::Service(Change::Replaced(vec![serde_json::from_value(service).unwrap()])));
+        world.apply(WorldChange::Service(Change::Replaced(vec![
+            serde_json::from_value(service).unwrap(),
+        ])));
         let ingresses = ingresses.into_iter().map(|i| serde_json::from_value(i).unwrap()).collect();
         world.apply(WorldChange::Ingress(Change::Replaced(ingresses)));
         world
@@ -202,12 +238,13 @@ mod tests {
 
     fn order(routes: &RouteConfiguration, host: &str) -> Vec<String> {
         let host = routes.virtual_hosts.iter().find(|h| h.name == host).unwrap();
-        let specifier = |r: &Route| match r.r#match.as_ref().unwrap().path_specifier.as_ref().unwrap() {
-            PathSpecifier::Path(p) => format!("={p}"),
-            PathSpecifier::Prefix(p) => format!("{p}*"),
-            PathSpecifier::PathSeparatedPrefix(p) => format!("{p}/*"),
-            other => format!("{other:?}"),
-        };
+        let specifier =
+            |r: &Route| match r.r#match.as_ref().unwrap().path_specifier.as_ref().unwrap() {
+                PathSpecifier::Path(p) => format!("={p}"),
+                PathSpecifier::Prefix(p) => format!("{p}*"),
+                PathSpecifier::PathSeparatedPrefix(p) => format!("{p}/*"),
+                other => format!("{other:?}"),
+            };
         host.routes.iter().map(specifier).collect()
     }
 
@@ -233,26 +270,34 @@ mod tests {
 
     #[test]
     fn other_classes_are_left_alone_and_missing_services_answer_503() {
-        let rule = |name: &str| json!([{"host": format!("{name}.com"), "http": {"paths": [
-            {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "nope", "port": {"number": 1}}}}]}}]);
+        let rule = |name: &str| {
+            json!([{"host": format!("{name}.com"), "http": {"paths": [
+            {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "nope", "port": {"number": 1}}}}]}}])
+        };
         let world = world(vec![
             json!({"metadata": {"namespace": "d", "name": "x"}, "spec": {"ingressClassName": "nginx", "rules": rule("x")}}),
             json!({"metadata": {"namespace": "d", "name": "y"}, "spec": {"ingressClassName": "flotilla", "rules": rule("y")}}),
         ]);
         let (routes, backends) = build(&world, &Config::default());
         assert_eq!(routes.virtual_hosts.len(), 1);
-        assert!(matches!(routes.virtual_hosts[0].routes[0].action, Some(route::route::Action::DirectResponse(_))));
+        assert!(matches!(
+            routes.virtual_hosts[0].routes[0].action,
+            Some(route::route::Action::DirectResponse(_))
+        ));
         assert!(backends.is_empty());
     }
 
     #[test]
     fn wildcard_host_is_one_label() {
         assert_eq!(one_label("a.com"), None);
-        let Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(m)) = one_label("*.a.com").unwrap().header_match_specifier
+        let Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(m)) =
+            one_label("*.a.com").unwrap().header_match_specifier
         else {
             panic!("no string match")
         };
-        let Some(matcher::string_matcher::MatchPattern::SafeRegex(regex)) = m.match_pattern else { panic!("no regex") };
+        let Some(matcher::string_matcher::MatchPattern::SafeRegex(regex)) = m.match_pattern else {
+            panic!("no regex")
+        };
         assert_eq!(regex.regex, "[^.]+\\.a\\.com(:[0-9]+)?");
     }
 }

@@ -16,14 +16,17 @@ use crate::Config;
 
 /// Name of the listener.
 pub(super) const NAME: &str = "ingress";
-const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const HCM: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const STDOUT_LOG: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 
 pub(super) fn build(config: &Config) -> Listener {
     let socket = core::SocketAddress {
         address: config.ingress_address.to_string(),
-        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(config.ingress_port.into())),
+        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(
+            config.ingress_port.into(),
+        )),
         ..core::SocketAddress::default()
     };
     let filter = listener::Filter {
@@ -32,14 +35,20 @@ pub(super) fn build(config: &Config) -> Listener {
     };
     Listener {
         name: NAME.to_owned(),
-        address: Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) }),
-        filter_chains: vec![listener::FilterChain { filters: vec![filter], ..listener::FilterChain::default() }],
+        address: Some(core::Address {
+            address: Some(core::address::Address::SocketAddress(socket)),
+        }),
+        filter_chains: vec![listener::FilterChain {
+            filters: vec![filter],
+            ..listener::FilterChain::default()
+        }],
         ..Listener::default()
     }
 }
 
 fn http() -> HttpConnectionManager {
-    let upgrade = |kind: &str| manager::UpgradeConfig { upgrade_type: kind.to_owned(), ..Default::default() };
+    let upgrade =
+        |kind: &str| manager::UpgradeConfig { upgrade_type: kind.to_owned(), ..Default::default() };
     HttpConnectionManager {
         stat_prefix: NAME.to_owned(),
         use_remote_address: Some(true),
@@ -51,12 +60,18 @@ fn http() -> HttpConnectionManager {
         upgrade_configs: vec![upgrade("websocket")],
         access_log: vec![accesslog::AccessLog {
             name: "envoy.access_loggers.stdout".to_owned(),
-            config_type: Some(accesslog::access_log::ConfigType::TypedConfig(pack(STDOUT_LOG, &StdoutAccessLog::default()))),
+            config_type: Some(accesslog::access_log::ConfigType::TypedConfig(pack(
+                STDOUT_LOG,
+                &StdoutAccessLog::default(),
+            ))),
             ..accesslog::AccessLog::default()
         }],
         http_filters: vec![hcm::HttpFilter {
             name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(ROUTER, &Router::default()))),
+            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack(
+                ROUTER,
+                &Router::default(),
+            ))),
             ..hcm::HttpFilter::default()
         }],
         ..HttpConnectionManager::default()

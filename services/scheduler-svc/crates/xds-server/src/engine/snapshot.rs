@@ -68,7 +68,11 @@ impl Snapshot {
         for backend in &backends {
             let name = backend.cluster_name();
             this.add::<Cluster>(Kind::Cluster, &name, &endpoints::cluster(&name, backend));
-            this.add::<ClusterLoadAssignment>(Kind::Endpoint, &name, &endpoints::assignment(&name, backend, world));
+            this.add::<ClusterLoadAssignment>(
+                Kind::Endpoint,
+                &name,
+                &endpoints::assignment(&name, backend, world),
+            );
         }
         this.add(Kind::Listener, listener::NAME, &listener::build(config));
         this.add(Kind::Route, ingress::ROUTES, &routes);
@@ -77,7 +81,10 @@ impl Snapshot {
 
     fn add<M: Message>(&mut self, kind: Kind, name: &str, message: &M) {
         let value = message.encode_to_vec();
-        let resource = Resource { version: version(&value), any: Any { type_url: kind.type_url().to_owned(), value } };
+        let resource = Resource {
+            version: version(&value),
+            any: Any { type_url: kind.type_url().to_owned(), value },
+        };
         self.types.entry(kind).or_default().insert(name.to_owned(), resource);
     }
 
@@ -93,7 +100,8 @@ impl Snapshot {
 
     /// The version of a selection of resources: changes when one of them does.
     pub fn version_of<'a>(list: impl Iterator<Item = (&'a String, &'a Resource)>) -> String {
-        let versions: Vec<(&String, &String)> = list.map(|(name, resource)| (name, &resource.version)).collect();
+        let versions: Vec<(&String, &String)> =
+            list.map(|(name, resource)| (name, &resource.version)).collect();
         version(&versions)
     }
 }

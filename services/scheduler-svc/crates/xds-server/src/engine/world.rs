@@ -34,7 +34,9 @@ impl World {
         let (index, listed) = match change {
             WorldChange::Service(change) => (0, merge(&mut self.services, change, |o| &o.metadata)),
             WorldChange::Slice(change) => (1, merge(&mut self.slices, change, |o| &o.metadata)),
-            WorldChange::Ingress(change) => (2, merge(&mut self.ingresses, change, |o| &o.metadata)),
+            WorldChange::Ingress(change) => {
+                (2, merge(&mut self.ingresses, change, |o| &o.metadata))
+            }
         };
         self.listed[index] |= listed;
     }
@@ -45,10 +47,17 @@ impl World {
     }
 }
 
-fn merge<T>(objects: &mut Objects<T>, change: Change<T>, metadata: impl Fn(&T) -> &ObjectMeta) -> bool {
+fn merge<T>(
+    objects: &mut Objects<T>,
+    change: Change<T>,
+    metadata: impl Fn(&T) -> &ObjectMeta,
+) -> bool {
     match change {
         Change::Replaced(all) => {
-            *objects = all.into_iter().map(|object| (key(metadata(&object)), object)).collect::<BTreeMap<_, _>>();
+            *objects = all
+                .into_iter()
+                .map(|object| (key(metadata(&object)), object))
+                .collect::<BTreeMap<_, _>>();
             return true;
         }
         Change::Applied(object) => {

@@ -18,7 +18,12 @@ use crate::engine::world::{World, WorldChange};
 const SETTLE: Duration = Duration::from_millis(3);
 
 /// Follows the API and publishes a snapshot whenever it would be another one.
-pub async fn follow(client: Client, config: Config, publish: Arc<watch::Sender<Option<Arc<Snapshot>>>>, shutdown: Shutdown) {
+pub async fn follow(
+    client: Client,
+    config: Config,
+    publish: Arc<watch::Sender<Option<Arc<Snapshot>>>>,
+    shutdown: Shutdown,
+) {
     let (sender, mut changes) = mpsc::channel(1024);
     reflect(&client, "/api/v1/services", WorldChange::Service, &sender);
     reflect(&client, "/apis/discovery.k8s.io/v1/endpointslices", WorldChange::Slice, &sender);

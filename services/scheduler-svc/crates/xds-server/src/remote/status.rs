@@ -7,9 +7,9 @@ use flotilla_kube_client::{Client, Patch};
 use serde_json::{Value, json};
 
 use crate::Config;
+use crate::engine::ingress::is_ours;
 use crate::engine::kube::{Ingress, Key, key};
 use crate::engine::world::World;
-use crate::engine::ingress::is_ours;
 
 /// Writes `status.loadBalancer` once per change.
 pub struct Writer {
@@ -66,7 +66,9 @@ impl Writer {
         let (namespace, name) = key(&ingress.metadata);
         let client = self.client.clone();
         tokio::spawn(async move {
-            let path = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}/status");
+            let path = format!(
+                "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}/status"
+            );
             let body = json!({ "status": { "loadBalancer": { "ingress": wanted } } });
             // The next change of the Ingress, or a relist, tries again.
             if let Err(error) = client.patch::<Value>(&path, Patch::Merge(&body)).await {
