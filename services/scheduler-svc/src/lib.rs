@@ -48,7 +48,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     }
     let mut registry = Registry::default();
     flotilla_telemetry::register_process_metrics(&mut registry);
-    let mut roles = Roles { set: JoinSet::new(), server: server.clone(), shutdown: shutdown.clone() };
+    let mut roles =
+        Roles { set: JoinSet::new(), server: server.clone(), shutdown: shutdown.clone() };
     let mut grpc = Grpc::new([kube::FILE_DESCRIPTOR_SET, sched_loop::Handle::descriptors()])
         .add(KubeApiServer::new(KubeService::new(server)));
     if config.roles.contains(&Role::Controllers) {

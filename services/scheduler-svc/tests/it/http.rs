@@ -194,7 +194,7 @@ fn what_cannot_be_served_is_refused() {
             "x"
         )
         .code,
-        415
+        422
     );
     assert_eq!(c.call("PUT", MAPS, &json, "{}").code, 405);
     assert_eq!(c.get("/api/v1/nonsense").code, 404);
@@ -329,4 +329,64 @@ fn tables_and_partial_metadata_are_made_on_demand() {
     assert!(partial["items"][0].get("spec").is_none());
     let old = c.get("/apis/apps/v1").json();
     assert!(old["resources"].as_array().unwrap().iter().any(|r| r["name"] == "deployments/scale"));
+}
+
+#[test]
+fn events_have_two_faces() {
+    if skip("events_have_two_faces") {
+        return;
+    }
+    let c = Cluster::start();
+    let new = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let event = json!({"metadata": {"name": "e"}, "eventTime": "2024-01-01T00:00:00.000000Z", "note": "hello", "type": "Normal",
+        "reason": "Test", "action": "Testing", "reportingController": "me", "reportingInstance": "me-1",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let made = c.post(new, &event);
+    assert_eq!(made.code, 201, "{}", made.body);
+    assert_eq!(made.json()["note"], "hello");
+    let core = c.get("/api/v1/namespaces/default/events/e").json();
+    assert_eq!(
+        (core["message"].as_str(), core["involvedObject"]["name"].as_str()),
+        (Some("hello"), Some("p"))
+    );
+    assert_eq!(c.get(&format!("{new}/e")).json()["regarding"]["name"], "p");
+    let chosen =
+        c.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp").json();
+    assert_eq!(chosen["items"].as_array().unwrap().len(), 1);
+    let patch = json!({"note": "changed"}).to_string();
+    let patched = c.call(
+        "PATCH",
+        &format!("{new}/e"),
+        &["Content-Type: application/merge-patch+json"],
+        &patch,
+    );
+    assert_eq!(patched.json()["note"], "changed", "{}", patched.body);
+    assert_eq!(c.call("DELETE", &format!("{new}/e"), &[], "").code, 200);
+}
+
+#[test]
+fn large_answers_are_compressed_when_asked_for() {
+    if skip("large_answers_are_compressed_when_asked_for") {
+        return;
+    }
+    let c = Cluster::start();
+    let large = json!({"metadata": {"name": "large"}, "data": {"a": "x".repeat(300_000)}});
+    assert_eq!(c.post(MAPS, &large).code, 201);
+    let output = std::process::Command::new("curl")
+        .args([
+            "-s",
+            "-k",
+            "--compressed",
+            "-D",
+            "/dev/stderr",
+            "-H",
+            &format!("Authorization: Bearer {}", c.token),
+        ])
+        .arg(format!("https://{}{MAPS}/large", c.address))
+        .output()
+        .unwrap();
+    let headers = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert!(headers.contains("content-encoding: gzip"), "{headers}");
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["data"]["a"].as_str().unwrap().len(), 300_000);
 }

@@ -165,8 +165,6 @@ fn bad_manifests_are_refused_with_the_originals_words() {
     assert!(said.contains("namespaces \"nowhere\" not found"), "{said}");
     let said = c.kubectl_fails(&["create", "ns", "default"], "");
     assert!(said.contains("namespaces \"default\" already exists"), "{said}");
-    let said = c.kubectl_fails(&["apply", "--server-side", "-f", "-"], unknown);
-    assert!(said.contains("not supported yet: server-side apply"), "{said}");
 }
 
 #[test]
@@ -181,4 +179,52 @@ fn get_with_watch_shows_changes() {
     watch.wait_for_line("one ", LIMIT);
     c.kubectl(&["create", "configmap", "two"], "");
     watch.wait_for_line("two ", LIMIT);
+}
+
+#[test]
+fn server_side_apply_shares_an_object() {
+    if skip("server_side_apply_shares_an_object") {
+        return;
+    }
+    let c = Cluster::start();
+    let apply = |manager: &str, text: &str, more: &[&str]| {
+        let name = format!("--field-manager={manager}");
+        let mut args = vec!["apply", "--server-side", name.as_str(), "-f", "-"];
+        args.extend(more);
+        if more.contains(&"fails") {
+            args.retain(|a| *a != "fails");
+            return c.kubectl_fails(&args, text);
+        }
+        c.kubectl(&args, text)
+    };
+    assert!(apply("one", APP, &[]).contains("deployment.apps/app serverside-applied"));
+    let version =
+        || c.kubectl(&["get", "deploy", "app", "-o", "jsonpath={.metadata.resourceVersion}"], "");
+    let before = version();
+    apply("one", APP, &[]);
+    assert_eq!(version(), before, "applying the same again writes nothing");
+    let scaled = APP.replace("replicas: 1", "replicas: 4");
+    let said = apply("two", &scaled, &["fails"]);
+    assert!(said.contains("conflict with \"one\" using apps/v1: .spec.replicas"), "{said}");
+    apply("two", &scaled, &["--force-conflicts"]);
+    assert_eq!(c.kubectl(&["get", "deploy", "app", "-o", "jsonpath={.spec.replicas}"], ""), "4");
+    // What one alone applied and no longer applies goes; what both applied stays.
+    let less = APP
+        .replace("  replicas: 1\n", "")
+        .replace(", readinessProbe: {httpGet: {path: /, port: 80}}", "");
+    apply("one", &less, &[]);
+    assert_eq!(c.kubectl(&["get", "deploy", "app", "-o", "jsonpath={.spec.replicas}"], ""), "4");
+    c.kubectl(&["scale", "deploy/app", "--replicas=9"], "");
+    let owners = c.kubectl(
+        &[
+            "get",
+            "deploy",
+            "app",
+            "-o",
+            "jsonpath={.metadata.managedFields[*].manager}",
+            "--show-managed-fields",
+        ],
+        "",
+    );
+    assert!(owners.contains("one") && owners.contains("two") && owners.contains("kubectl"), "{owners}");
 }

@@ -21,6 +21,12 @@ const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// Keeps the basics in place until the process ends.
 pub(crate) async fn keep(api: Arc<Api>, address: SocketAddr) {
     let mut said = false;
+    while !api.readiness.is_ready() {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = api.shutdown.triggered() => return,
+        }
+    }
     loop {
         match api.establish(address).await {
             Ok(()) => said = false,

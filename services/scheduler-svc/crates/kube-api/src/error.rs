@@ -163,6 +163,43 @@ impl ApiError {
         error
     }
 
+    /// 409 for fields that others own.
+    pub fn apply_conflicts(conflicts: &[kube_merge::Conflict]) -> Self {
+        let place = |c: &kube_merge::Conflict| {
+            format!("conflict with {:?} using {}", c.manager, c.api_version)
+        };
+        let message = match conflicts {
+            [one] => format!(
+                "Apply failed with 1 conflict: {}: {}",
+                place(one),
+                kube_merge::shown(&one.path)
+            ),
+            many => {
+                let mut text = format!("Apply failed with {} conflicts: ", many.len());
+                let mut last = String::new();
+                for conflict in many {
+                    let place = place(conflict);
+                    if place != last {
+                        text.push_str(&format!(
+                            "{}{place}:",
+                            if last.is_empty() { "" } else { "\n" }
+                        ));
+                        last = place;
+                    }
+                    text.push_str(&format!("\n- {}", kube_merge::shown(&conflict.path)));
+                }
+                text
+            }
+        };
+        let causes: Vec<Value> = conflicts
+            .iter()
+            .map(|c| json!({"reason": "FieldManagerConflict", "message": place(c), "field": kube_merge::shown(&c.path)}))
+            .collect();
+        let mut error = Self::new(409, "Conflict", message);
+        error.details = Some(json!({"causes": causes}));
+        error
+    }
+
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)

@@ -1,9 +1,12 @@
 //! Answers: which encoding and which shape the client asked for.
 
-use axum::body::Body;
+use std::io::Write;
+
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt;
 use kube_codec::{proto, typed, wrap_unknown};
 use kube_spec::types;
 use serde_json::Value;
@@ -170,4 +173,27 @@ pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
             response.headers_mut().append("warning", value);
         }
     }
+}
+
+/// Answers smaller than this are not worth compressing, as upstream.
+const GZIP_FROM: u64 = 128 << 10;
+
+/// Compresses a large answer for clients that take gzip; streams stay as they are.
+pub async fn gzip(accepts: bool, response: Response<Body>) -> Response<Body> {
+    let size = response.body().size_hint().exact().unwrap_or(0);
+    if !accepts || size < GZIP_FROM || response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(collected) = body.collect().await else {
+        return Response::from_parts(parts, Body::empty());
+    };
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let plain = collected.to_bytes();
+    let packed = encoder.write_all(&plain).and_then(|()| encoder.finish());
+    let Ok(packed) = packed else { return Response::from_parts(parts, Body::from(plain)) };
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(packed))
 }

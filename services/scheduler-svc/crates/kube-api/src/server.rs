@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use flotilla_server::{PeerInfo, Readiness, Shutdown};
+use http::header::ACCEPT_ENCODING;
 use http::{Method, Response};
 use parking_lot::Mutex;
 
@@ -62,7 +63,9 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response<Body>
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let route = route(&path);
     let labels = pages::RequestLabels::of(&method, &route, &query);
-    let response = api.answer(request, route, query).await;
+    let encodings = request.headers().get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok());
+    let accepts = encodings.is_some_and(|e| e.contains("gzip"));
+    let response = output::gzip(accepts, api.answer(request, route, query).await).await;
     api.metrics.observe(&labels, response.status().as_u16(), started.elapsed());
     response
 }

@@ -20,6 +20,14 @@ pub fn differs(resource: &Resource) -> bool {
     resource.group == "events.k8s.io"
 }
 
+/// The resource whose kind objects of `resource` have in the store.
+pub fn stored_as(resource: &'static Resource) -> &'static Resource {
+    if !differs(resource) {
+        return resource;
+    }
+    kube_spec::find("", "v1", "events").unwrap_or(resource)
+}
+
 /// The stored form as clients of `resource` see it.
 pub fn to_client<'v>(resource: &Resource, object: &'v Value) -> Cow<'v, Value> {
     if !differs(resource) {

@@ -1,10 +1,12 @@
 //! OpenAPI v3, generated from the tables: enough for validation, explain and apply of the original's clients.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use kube_spec::{Field, ListType, Resource, StructId, Type, resources};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::discovery::group_versions;
@@ -43,7 +45,16 @@ pub fn openapi_v3(path: &str) -> Result<Response<Body>, ApiError> {
         .into_iter()
         .find(|(g, v)| folder(g, v) == name)
         .ok_or_else(ApiError::no_such_path)?;
-    Ok(respond(200, "application/json", document(found.0, found.1).to_string()))
+    Ok(respond(200, "application/json", encoded(found.0, found.1)))
+}
+
+/// A document as text; made once.
+fn encoded(group: &'static str, version: &'static str) -> Bytes {
+    static MADE: Mutex<BTreeMap<(&str, &str), Bytes>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock();
+    made.entry((group, version))
+        .or_insert_with(|| document(group, version).to_string().into())
+        .clone()
 }
 
 fn document(group: &str, version: &str) -> Value {

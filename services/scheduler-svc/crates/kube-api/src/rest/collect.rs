@@ -24,7 +24,7 @@ impl Api {
         let mut items: Vec<Value> = Vec::with_capacity(listed.entries.len());
         for entry in &listed.entries {
             let (namespace, name) = (object::namespace(&entry.object), object::name(&entry.object));
-            match self.delete_object(resource, namespace, name, &options).await {
+            match self.delete_object(views::stored_as(resource), namespace, name, &options).await {
                 Ok(_) => items.push(views::to_client(resource, &entry.object).into_owned()),
                 Err(error) if error.code == 404 || error.code == 409 => {}
                 Err(error) => return Err(error),

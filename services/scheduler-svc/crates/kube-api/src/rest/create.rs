@@ -24,7 +24,8 @@ impl Api {
         let mut created = views::to_stored(resource, decoded.object);
         set_namespace(resource, &mut created, &call.target.namespace)?;
         policy::track_create(&mut created, &call.field_manager());
-        let object = self.create_object(resource, created, call.dry_run()?).await?;
+        let object =
+            self.create_object(views::stored_as(resource), created, call.dry_run()?).await?;
         let mut response = show(201, resource, &object, call.output);
         warn(&mut response, &decoded.warnings);
         Ok(response)

@@ -107,7 +107,12 @@ impl Api {
         let resource = call.resource();
         let options = DeleteOptions::read(call)?;
         let deleted = self
-            .delete_object(resource, &call.target.namespace, &call.target.name, &options)
+            .delete_object(
+                crate::views::stored_as(resource),
+                &call.target.namespace,
+                &call.target.name,
+                &options,
+            )
             .await?;
         Ok(match deleted {
             Deleted::Terminating(object) => show(200, resource, &object, call.output),

@@ -175,7 +175,7 @@ impl Api {
             for (i, kv) in page.kvs.iter().enumerate() {
                 let key = String::from_utf8_lossy(&kv.key).into_owned();
                 let key = key.strip_prefix(&folder).unwrap_or(&key).to_owned();
-                let object = stored::decode(resource, &kv.value, kv.mod_revision)
+                let object = stored::decode(views::stored_as(resource), &kv.value, kv.mod_revision)
                     .map_err(ApiError::internal)?;
                 if !matches(&options.selector, resource, &object) {
                     continue;

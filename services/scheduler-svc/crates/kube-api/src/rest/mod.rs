@@ -1,5 +1,6 @@
 //! The verbs of stored resources.
 
+mod apply;
 mod collect;
 mod create;
 mod delete;
@@ -104,13 +105,6 @@ impl Api {
     ) -> Result<(), ApiError> {
         let pods = kube_spec::find("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
         self.delete_object(pods, namespace, name, options).await.map(drop)
-    }
-
-    /// Server-side apply.
-    async fn apply(&self, _call: &Call) -> Result<Response<Body>, ApiError> {
-        Err(ApiError::unsupported_media_type(
-            "not supported yet: server-side apply (application/apply-patch+yaml)",
-        ))
     }
 
     /// Serves a verb of a stored resource.

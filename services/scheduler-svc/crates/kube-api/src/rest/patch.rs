@@ -40,7 +40,7 @@ impl Api {
         let mode = call.field_validation()?;
         let phase = if call.target.sub() == "status" { Phase::Status } else { Phase::Main };
         let change = Change {
-            resource,
+            resource: views::stored_as(resource),
             namespace: &call.target.namespace,
             name: &call.target.name,
             phase,
@@ -60,7 +60,13 @@ impl Api {
                 }
                 check_identity(call, &next)?;
                 set_namespace(resource, &mut next, &call.target.namespace)?;
-                policy::track_update(current, &mut next, &manager, phase);
+                policy::track_update(
+                    views::stored_as(resource),
+                    current,
+                    &mut next,
+                    &manager,
+                    phase,
+                );
                 Ok(next)
             })
             .await?;

@@ -28,7 +28,7 @@ impl Api {
                 }
                 self.cache.of(resource).and_then(|c| c.get(&key))
             }
-            None => self.current(resource, &key).await?,
+            None => self.current(views::stored_as(resource), &key).await?,
         };
         let entry = entry.ok_or_else(|| ApiError::not_found(resource, &call.target.name))?;
         Ok(show_entry(resource, &entry, call.output))

@@ -30,7 +30,7 @@ impl Api {
         }
         let phase = if call.target.sub() == "status" { Phase::Status } else { Phase::Main };
         let change = Change {
-            resource,
+            resource: views::stored_as(resource),
             namespace: &call.target.namespace,
             name,
             phase,
@@ -40,7 +40,13 @@ impl Api {
         let written = self
             .change(change, |current| {
                 let mut next = wanted.clone();
-                policy::track_update(current, &mut next, &manager, phase);
+                policy::track_update(
+                    views::stored_as(resource),
+                    current,
+                    &mut next,
+                    &manager,
+                    phase,
+                );
                 Ok(next)
             })
             .await?;

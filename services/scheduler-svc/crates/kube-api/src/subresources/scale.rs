@@ -64,6 +64,8 @@ impl Api {
                     next["metadata"]["resourceVersion"] = version.into();
                 }
                 next["spec"]["replicas"] = replicas.into();
+                let manager = call.field_manager();
+                crate::policy::track_update(resource, current, &mut next, &manager, Phase::Main);
                 Ok(next)
             })
             .await?;
