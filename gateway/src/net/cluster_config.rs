@@ -316,6 +316,16 @@ fn protocol(config: &pb::cluster::Cluster) -> Result<(Protocol, Http2Options, Du
             None => return Err(ConfigError::invalid(path, "a protocol is needed")),
         }
     }
+    if common.as_ref().is_some_and(|c| c.max_headers_count.is_some()) {
+        return Err(ConfigError::unsupported(
+            "common_http_protocol_options.max_headers_count of a cluster",
+        ));
+    }
+    if http2.as_ref().is_some_and(|options| options.max_concurrent_streams.is_some()) {
+        return Err(ConfigError::unsupported(
+            "http2_protocol_options.max_concurrent_streams of a cluster",
+        ));
+    }
     let idle = common
         .as_ref()
         .and_then(|c| c.idle_timeout.as_ref())

@@ -62,7 +62,6 @@ pub struct Hcm {
     pub upgrades: Vec<(String, bool)>,
     pub stream_idle: Option<Duration>,
     pub connection_idle: Duration,
-    pub request_timeout: Option<Duration>,
     pub request_headers_timeout: Option<Duration>,
     pub max_headers_bytes: usize,
     pub max_headers: usize,
