@@ -81,6 +81,7 @@ pub const APIS: &[Api] = &[
         files: &["flotilla/image/v1/build.proto", "flotilla/image/v1/image_ops.proto"],
         services: true,
     },
+    Api { module: "kube", feature: "kube", files: &["flotilla/kube/v1/kube.proto"], services: true },
     Api {
         module: "kv_admin",
         feature: "kv-admin",

@@ -6,6 +6,7 @@ api!("envoy", envoy);
 api!("etcd", etcd);
 api!("gateway", gateway);
 api!("image", image);
+api!("kube", kube);
 api!("kv-admin", kv_admin);
 api!("metrics", metrics_api);
 api!("scheduler", scheduler);

@@ -55,7 +55,6 @@ const MISSING: &[&str] = &[
     "web.console.templates",
     "web.cors.origin",
     "web.enable-otlp-receiver",
-    "web.enable-remote-write-receiver",
     "web.max-connections",
     "web.max-notifications-subscribers",
     "web.page-title",
@@ -98,6 +97,10 @@ pub struct Flags {
     /// Enable API endpoints for admin actions.
     #[arg(long = "web.enable-admin-api", help_heading = "Web")]
     pub admin_api: bool,
+
+    /// Take samples that others push to /api/v1/write.
+    #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
+    pub remote_write_receiver: bool,
 
     /// Base path for metrics storage.
     #[arg(long = "storage.tsdb.path", default_value = "data/", help_heading = "Storage")]
@@ -182,7 +185,9 @@ impl Flags {
             }
             match name {
                 // The negated forms of flags that are off anyway.
-                "no-web.enable-lifecycle" | "no-web.enable-admin-api" => {}
+                "no-web.enable-lifecycle"
+                | "no-web.enable-admin-api"
+                | "no-web.enable-remote-write-receiver" => {}
                 "no-storage.tsdb.wal-compression" => {
                     kept.push("--storage.tsdb.wal-compression=false".to_owned())
                 }
@@ -241,6 +246,7 @@ impl Flags {
             ("storage.tsdb.wal-segment-size", format!("{}B", self.wal_segment.0)),
             ("web.enable-admin-api", self.admin_api.to_string()),
             ("web.enable-lifecycle", self.lifecycle.to_string()),
+            ("web.enable-remote-write-receiver", self.remote_write_receiver.to_string()),
             ("web.external-url", self.external_url.clone()),
             ("web.listen-address", listen.join(",")),
         ]

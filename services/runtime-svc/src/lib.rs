@@ -53,7 +53,9 @@ const MAX_MESSAGE: usize = 80 << 20;
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     let mut agent = config.agent.clone();
     match (config.roles.contains(&Role::Runtime), config.roles.contains(&Role::Agent)) {
-        (false, false) => Err(ExitError::usage("--roles names nothing to do: runtime, agent or both")),
+        (false, false) => {
+            Err(ExitError::usage("--roles names nothing to do: runtime, agent or both"))
+        }
         (true, false) => run_runtime(config, shutdown).await,
         (false, true) => run_agent(agent, shutdown).await,
         (true, true) => {
@@ -67,7 +69,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     }
 }
 
-async fn stopping(part: impl Future<Output = Result<(), ExitError>>, shutdown: Shutdown) -> Result<(), ExitError> {
+async fn stopping(
+    part: impl Future<Output = Result<(), ExitError>>,
+    shutdown: Shutdown,
+) -> Result<(), ExitError> {
     let result = part.await;
     shutdown.trigger();
     result
@@ -79,6 +84,7 @@ async fn run_agent(config: node_agent::Config, shutdown: Shutdown) -> Result<(),
 
 async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     host::preflight::check(&config.root, &config.state)?;
+    let config = absolute(config)?;
     let admin_listener = bind(&config.metrics_address).await?;
     let stream_listener = bind(&config.stream_address).await?;
     let Ok(ListenAddr::Tcp(stream_address)) = stream_listener.local_addr() else {
@@ -129,6 +135,7 @@ async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError
     };
     health.set_serving(true).await;
     readiness.set(true);
+    tracing::info!("serving");
     let options = ServeOptions::default;
     let serving = [
         serve(cri_listener, router, None, options(), shutdown.clone()),
@@ -137,6 +144,17 @@ async fn run_runtime(config: Config, shutdown: Shutdown) -> Result<(), ExitError
     let streaming = serve(stream_listener, streams.router(node), None, options(), shutdown.clone());
     futures::future::join(futures::future::join_all(serving), streaming).await;
     Ok(())
+}
+
+/// Folders as absolute paths: shims work from another folder.
+fn absolute(mut config: Config) -> Result<Config, ExitError> {
+    for (flag, dir) in [("--root", &mut config.root), ("--state", &mut config.state)] {
+        let full = dir.canonicalize();
+        *dir = full.map_err(|error| {
+            ExitError::unavailable(format!("{flag} {}: {error}", dir.display()))
+        })?;
+    }
+    Ok(config)
 }
 
 async fn bind(address: &ListenAddr) -> Result<Listener, ExitError> {

@@ -33,7 +33,7 @@ pub(super) async fn federate(
                     .map_err(ApiError::internal)?;
                 match (times.last(), values.last()) {
                     (Some(time), Some(value)) if !is_stale(*value) => {
-                        drop(newest.insert(series.labels, (*time, *value)))
+                        newest.insert(series.labels, (*time, *value));
                     }
                     _ => {}
                 }

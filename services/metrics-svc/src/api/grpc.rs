@@ -76,14 +76,14 @@ impl Query for Service {
         let expr = expression(&request.query).map_err(status)?;
         let result =
             self.0.queries.instant(expr, time, asked(request.timeout_ms)).await.map_err(status)?;
-        let mut answer = pb::InstantResponse::default();
-        answer.result_type = match &result {
+        let kind = match &result {
             QueryResult::Scalar(_) => "scalar",
             QueryResult::Text(..) => "string",
             QueryResult::Vector(_) => "vector",
             QueryResult::Matrix(_) => "matrix",
-        }
-        .to_owned();
+        };
+        let mut answer =
+            pb::InstantResponse { result_type: kind.to_owned(), ..pb::InstantResponse::default() };
         match result {
             QueryResult::Scalar(sample) => {
                 answer.series = vec![series(&Labels::default(), &[sample])]

@@ -8,10 +8,12 @@ mod lifecycle;
 mod pages;
 mod params;
 mod query;
+mod remote_write;
 mod rules;
 mod series;
 mod status;
 mod targets;
+mod write_request;
 
 use std::sync::Arc;
 
@@ -39,6 +41,10 @@ pub(crate) async fn router(app: Arc<App>) -> (Router, HealthHandle) {
         .route("/series", get(series::series).post(series::series))
         .route("/labels", get(series::labels).post(series::labels))
         .route("/label/{name}/values", get(series::label_values))
+        .route(
+            "/write",
+            post(remote_write::write).layer(DefaultBodyLimit::max(write_request::MAX_BYTES)),
+        )
         .route("/metadata", get(targets::metadata))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::target_metadata))

@@ -97,7 +97,7 @@ impl Params {
         let bad =
             || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
         if let Some(seconds) = parse_go_float(text) {
-            if !(seconds.abs() < 9.2e12) {
+            if seconds.is_nan() || seconds.abs() >= 9.2e12 {
                 return Err(ApiError::parameter(
                     name,
                     format!("cannot parse {text:?} to a valid duration. It overflows int64"),

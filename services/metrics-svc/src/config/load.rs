@@ -261,7 +261,7 @@ mod tests {
                 "unknown relabel action \"x\"",
             ),
             ("global:\n  scrape_interval: 1x\n", "not a valid duration string"),
-            ("a: [", "yaml: line"),
+            ("global: [", "yaml: line"),
             (
                 "scrape_configs:\n- job_name: a\n  relabel_configs:\n  - action: keep\n    regex: '('\n",
                 "error parsing regexp",

@@ -88,8 +88,43 @@ impl Serialize for Secret {
 pub struct Unsupported;
 
 impl<'de> Deserialize<'de> for Unsupported {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("not supported yet"))
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The value must be visited: only then does the reader add where it stands.
+        deserializer.deserialize_any(Refuse)
+    }
+}
+
+struct Refuse;
+
+macro_rules! refuse {
+    ($($method:ident: $kind:ty),*) => {
+        $(fn $method<E: serde::de::Error>(self, _: $kind) -> Result<Unsupported, E> {
+            Err(E::custom(NOT_YET))
+        })*
+    };
+}
+
+const NOT_YET: &str = "not supported yet";
+
+impl<'de> serde::de::Visitor<'de> for Refuse {
+    type Value = Unsupported;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing")
+    }
+
+    refuse!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Unsupported, E> {
+        Err(E::custom(NOT_YET))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, _: A) -> Result<Unsupported, A::Error> {
+        Err(A::Error::custom(NOT_YET))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, _: A) -> Result<Unsupported, A::Error> {
+        Err(A::Error::custom(NOT_YET))
     }
 }
 

@@ -153,7 +153,9 @@ fn endpoints_and_slices_carry_service_and_pod_labels() {
     let server = Server::start(&config(api, "endpoints"));
     server.wait_value("m{pod=\"web-a\"}", 1.0);
     let labels = |name: &str| {
-        discovered(&server)[0]["discoveredLabels"][format!("__meta_kubernetes_{name}")].clone()
+        discovered(&server).first().map_or(Value::Null, |t| {
+            t["discoveredLabels"][format!("__meta_kubernetes_{name}")].clone()
+        })
     };
     assert_eq!(
         (labels("service_name"), labels("service_label_team"), labels("endpoint_ready")),

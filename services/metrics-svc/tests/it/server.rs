@@ -28,6 +28,7 @@ pub fn command(dir: &Path) -> Command {
         "--web.listen-address=127.0.0.1:0",
         "--web.enable-lifecycle",
         "--web.enable-admin-api",
+        "--web.enable-remote-write-receiver",
     ]);
     command
 }

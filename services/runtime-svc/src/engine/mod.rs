@@ -22,6 +22,7 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod spec_build;
 pub mod stop;
+mod syscalls;
 
 pub use error::Error;
 pub use node::{Node, Settings};

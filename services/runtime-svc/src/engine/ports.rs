@@ -131,8 +131,10 @@ pub trait Machine: Send + Sync {
     fn devices_below(&self, path: &Path) -> Vec<PathBuf>;
     /// A file of the host, such as a seccomp profile.
     fn read(&self, path: &Path) -> Result<Vec<u8>>;
-    /// Makes a cgroup with its ancestors; returns those that were missing, outermost first.
-    fn make_cgroup(&self, path: &str) -> Result<Vec<String>>;
+    /// A cgroup and its ancestors as far as they do not exist, outermost first.
+    fn missing_cgroups(&self, path: &str) -> Vec<String>;
+    /// Makes a cgroup with its ancestors.
+    fn make_cgroup(&self, path: &str) -> Result<()>;
     /// Kills what is in a cgroup and removes it.
     fn destroy_cgroup(&self, path: &str) -> Result<()>;
     /// Removes a cgroup if it is empty.
@@ -149,6 +151,8 @@ pub trait Machine: Send + Sync {
     fn remove_logs(&self, dir: &str) -> Result<()>;
     /// Whether a process lives.
     fn is_alive(&self, pid: i32) -> bool;
+    /// Name of the host.
+    fn hostname(&self) -> String;
     /// Nanoseconds since the epoch.
     fn now(&self) -> i64;
 }

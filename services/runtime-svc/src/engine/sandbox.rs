@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::events::Change;
 use super::identity::new_id;
 use super::node::{Node, Sandbox};
-use super::ports::{PodFiles, PodNetwork, PortMapping};
+use super::ports::{Machine, PodFiles, PodNetwork, PortMapping};
 use super::records::{SandboxPhase, SandboxRecord};
 use super::{hosts_files, stop};
 
@@ -85,14 +85,15 @@ impl Node {
 
     async fn start_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         let record = sandbox.record();
-        let hostname = hostname(&record);
+        let hostname = hostname(&record, self.machine.as_ref());
         let files = PodFiles {
             resolv_conf: hosts_files::resolv_conf(record.config.dns_config.as_ref())?,
             hosts: (!record.host_network()).then(|| hosts_files::hosts(&record.ip, &hostname)),
             hostname: format!("{hostname}\n"),
         };
-        let made = self.machine.make_cgroup(&record.cgroup_parent)?;
-        self.update_sandbox(sandbox, |record| record.made_cgroups = made)?;
+        let missing = self.machine.missing_cgroups(&record.cgroup_parent);
+        self.update_sandbox(sandbox, |record| record.made_cgroups = missing)?;
+        self.machine.make_cgroup(&record.cgroup_parent)?;
         self.machine.make_pod(&sandbox.id, &files)?;
         let pid = self.shims.spawn(&self.shim_spec(&record, hostname)).await?;
         self.update_sandbox(sandbox, |record| record.shim_pid = pid)?;
@@ -168,9 +169,10 @@ pub(super) fn shim_cgroup(record: &SandboxRecord) -> String {
     format!("{}/shim-{}", record.cgroup_parent.trim_end_matches('/'), &record.id[..16])
 }
 
-fn hostname(record: &SandboxRecord) -> String {
-    let config = &record.config;
-    if config.hostname.is_empty() { record.metadata().name } else { config.hostname.clone() }
+/// The pod's host name: as asked for, else the host's.
+pub(super) fn hostname(record: &SandboxRecord, machine: &dyn Machine) -> String {
+    let asked = &record.config.hostname;
+    if asked.is_empty() { machine.hostname() } else { asked.clone() }
 }
 
 /// Where the pod is in the network; `None` in the host's.

@@ -138,10 +138,8 @@ fn process(
     } else {
         capabilities::adjusted(&caps.add_capabilities, &caps.drop_capabilities)?
     };
-    let hostname = match inputs.sandbox.config.hostname.as_str() {
-        "" => inputs.sandbox.metadata().name,
-        name => name.to_owned(),
-    };
+    let seccomp = seccomp::filter(context, &capabilities, inputs.machine)?;
+    let hostname = super::sandbox::hostname(inputs.sandbox, inputs.machine);
     let mut base = vec![PATH.to_owned()];
     if config.tty {
         base.push("TERM=xterm".to_owned());
@@ -168,7 +166,7 @@ fn process(
         no_new_privs: context.no_new_privs,
         tty: config.tty,
         oom_score_adj: Some(oom_score_adj.and_then(|score| i32::try_from(score).ok()).unwrap_or(0)),
-        seccomp: seccomp::filter(context, inputs.machine)?,
+        seccomp,
     })
 }
 

@@ -109,7 +109,6 @@ impl BridgeNetwork {
             .address(card_address(pod.ip))
             .mtu(self.mtu)
             .setns_by_pid(pid)
-            .up()
             .build();
         let pair = LinkVeth::new(&name, "eth0")
             .set_info_data(rtnetlink::packet_route::link::InfoData::Veth(
@@ -140,6 +139,9 @@ impl BridgeNetwork {
         let index = index_of(links, "eth0")
             .await?
             .ok_or_else(|| Error::Failed("the pod has no eth0".to_owned()))?;
+        // Only now: a device of a pair cannot be up before its peer exists.
+        let up = LinkUnspec::new_with_index(index).up().build();
+        links.link().set(up).execute().await.map_err(fail("set the pod's eth0 up"))?;
         let address = links.address().add(index, IpAddr::V4(pod.ip), self.config.range.prefix);
         address.execute().await.map_err(fail(format!("give {} to the pod", pod.ip)))?;
         let gateway = self.config.range.gateway();

@@ -166,7 +166,7 @@ impl Machine for LocalMachine {
         wrap(&what, fs::read(path))
     }
 
-    fn make_cgroup(&self, path: &str) -> Result<Vec<String>> {
+    fn missing_cgroups(&self, path: &str) -> Vec<String> {
         let mut missing = Vec::new();
         let mut at = String::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
@@ -175,8 +175,11 @@ impl Machine for LocalMachine {
                 missing.push(at.clone());
             }
         }
-        wrap(format!("make cgroup {path}"), self.cgroups.create(path))?;
-        Ok(missing)
+        missing
+    }
+
+    fn make_cgroup(&self, path: &str) -> Result<()> {
+        wrap(format!("make cgroup {path}"), self.cgroups.create(path))
     }
 
     fn destroy_cgroup(&self, path: &str) -> Result<()> {
@@ -222,6 +225,12 @@ impl Machine for LocalMachine {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // A zombie has let go of everything.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    }
+
+    fn hostname(&self) -> String {
+        nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     fn now(&self) -> i64 {

@@ -17,6 +17,7 @@ mod histogram;
 mod label_functions;
 mod lexer;
 mod parser;
+mod parser_matchers;
 mod points;
 mod printer;
 mod range_functions;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::rc::Rc;
 
+use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -96,19 +97,21 @@ fn forget(pod: &Pod, id: &str) {
 
 async fn events(pod: &Pod, mut stream: UnixStream) -> io::Result<()> {
     let mut changes = pod.events.subscribe();
-    write_json(&mut stream, &all(pod)).await?;
+    let (mut reader, mut writer) = stream.split();
+    write_json(&mut writer, &all(pod)).await?;
+    let mut unexpected = [0];
     loop {
         let next = tokio::select! {
             next = changes.recv() => next,
-            // The client never sends more; readable means it left.
-            _ = stream.readable() => return Ok(()),
+            // The client never sends more, so this ends when it left.
+            _ = reader.read(&mut unexpected) => return Ok(()),
         };
         let answer = match next {
             Ok(change) => Answer::Containers(vec![change]),
             Err(RecvError::Lagged(_)) => all(pod),
             Err(RecvError::Closed) => return Ok(()),
         };
-        write_json(&mut stream, &answer).await?;
+        write_json(&mut writer, &answer).await?;
     }
 }
 

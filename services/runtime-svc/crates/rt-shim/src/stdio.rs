@@ -1,6 +1,6 @@
 //! A container's streams: output goes to the log and to attached clients, input comes from them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -20,23 +20,27 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Outputs {
     pub(crate) log: RefCell<CriLog>,
+    ended: Cell<bool>,
     clients: RefCell<Vec<mpsc::Sender<(Kind, Rc<[u8]>)>>>,
 }
 
 impl Outputs {
     pub(crate) fn new(log: CriLog) -> Self {
-        Self { log: RefCell::new(log), clients: RefCell::default() }
+        Self { log: RefCell::new(log), ended: Cell::new(false), clients: RefCell::default() }
     }
 
-    /// A new client's view of the output from now on.
+    /// A new client's view of the output from now on; it ends at once when the output has ended.
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<(Kind, Rc<[u8]>)> {
         let (client, output) = mpsc::channel(CLIENT_BACKLOG);
-        self.clients.borrow_mut().push(client);
+        if !self.ended.get() {
+            self.clients.borrow_mut().push(client);
+        }
         output
     }
 
-    /// Ends all clients' views.
+    /// Ends all clients' views, now and later.
     pub(crate) fn close(&self) {
+        self.ended.set(true);
         self.clients.borrow_mut().clear();
     }
 

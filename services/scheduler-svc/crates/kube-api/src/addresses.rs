@@ -34,17 +34,25 @@ impl Addresses {
     /// # Errors
     /// Says which flag is wrong.
     pub fn new(range: &str, ports: &str) -> Result<Self, String> {
-        let wrong = || format!("--service-cluster-ip-range: {range:?} is no IPv4 CIDR such as 10.96.0.0/16");
+        let wrong = || {
+            format!("--service-cluster-ip-range: {range:?} is no IPv4 CIDR such as 10.96.0.0/16")
+        };
         let (ip, bits) = range.split_once('/').ok_or_else(wrong)?;
         let ip: Ipv4Addr = ip.parse().map_err(|_| wrong())?;
         let bits: u32 = bits.parse().ok().filter(|b| (8..=30).contains(b)).ok_or_else(wrong)?;
         let size = 1u32 << (32 - bits);
         let network = u32::from(ip) & !(size - 1);
-        let wrong = || format!("--service-node-port-range: {ports:?} is no range such as 30000-32767");
+        let wrong =
+            || format!("--service-node-port-range: {ports:?} is no range such as 30000-32767");
         let (low, high) = ports.split_once('-').ok_or_else(wrong)?;
         let low: u16 = low.parse().map_err(|_| wrong())?;
         let high: u16 = high.parse().ok().filter(|h| *h >= low).ok_or_else(wrong)?;
-        Ok(Self { network, size, ports: i64::from(low)..=i64::from(high), recent_ports: Mutex::default() })
+        Ok(Self {
+            network,
+            size,
+            ports: i64::from(low)..=i64::from(high),
+            recent_ports: Mutex::default(),
+        })
     }
 
     /// The first address: that of the Service `kubernetes`.
@@ -101,7 +109,9 @@ impl Addresses {
     /// Keys that go with a Service when it is deleted.
     pub fn keys_of(&self, api: &Api, resource: &Resource, object: &Value) -> Vec<String> {
         let ip = text(object, "/spec/clusterIP");
-        let ours = resource.plural == "services" && resource.group.is_empty() && ip.parse::<Ipv4Addr>().is_ok();
+        let ours = resource.plural == "services"
+            && resource.group.is_empty()
+            && ip.parse::<Ipv4Addr>().is_ok();
         match addresses() {
             Some(addresses) if ours => vec![api.store_key(addresses, ip)],
             _ => Vec::new(),
@@ -124,7 +134,9 @@ impl Addresses {
                 return Ok(ip);
             }
         }
-        let scan = (1..self.size - 1).map(|i| Ipv4Addr::from(self.network + i)).find(|ip| !self.taken(api, *ip));
+        let scan = (1..self.size - 1)
+            .map(|i| Ipv4Addr::from(self.network + i))
+            .find(|ip| !self.taken(api, *ip));
         scan.ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))
     }
 
@@ -132,7 +144,11 @@ impl Addresses {
         let resource = find("", "v1", "services").ok_or_else(ApiError::no_such_path)?;
         let shown = json!([asked]);
         let refuse = |field: &str, value: &Value, why: &str| {
-            Err(ApiError::invalid(resource, object::name(service), &[FieldError::invalid(field, value, why)]))
+            Err(ApiError::invalid(
+                resource,
+                object::name(service),
+                &[FieldError::invalid(field, value, why)],
+            ))
         };
         let Ok(ip) = asked.parse::<Ipv4Addr>() else {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -167,18 +183,30 @@ impl Addresses {
         Ok((api.store_key(addresses, ip), value))
     }
 
-    fn node_ports(&self, api: &Api, current: Option<&Value>, service: &mut Value) -> Result<(), ApiError> {
+    fn node_ports(
+        &self,
+        api: &Api,
+        current: Option<&Value>,
+        service: &mut Value,
+    ) -> Result<(), ApiError> {
         let kind = text(service, "/spec/type").to_owned();
         let wants = kind == "NodePort"
-            || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != false);
+            || (kind == "LoadBalancer"
+                && service["spec"]["allocateLoadBalancerNodePorts"] != false);
         let name = object::name(service).to_owned();
         let own = object::uid(service).to_owned();
         let mut used: Vec<i64> = services(api)
             .iter()
             .filter(|s| object::uid(&s.object) != own)
-            .flat_map(|s| object::list(&s.object, "/spec/ports").iter().filter_map(|p| object::int(p, "/nodePort")).collect::<Vec<_>>())
+            .flat_map(|s| {
+                object::list(&s.object, "/spec/ports")
+                    .iter()
+                    .filter_map(|p| object::int(p, "/nodePort"))
+                    .collect::<Vec<_>>()
+            })
             .collect();
-        let old: Vec<Value> = current.map(|c| object::list(c, "/spec/ports").to_vec()).unwrap_or_default();
+        let old: Vec<Value> =
+            current.map(|c| object::list(c, "/spec/ports").to_vec()).unwrap_or_default();
         for (i, port) in items_mut(&mut service["spec"], "ports").enumerate() {
             if !wants {
                 if let Some(fields) = port.as_object_mut() {
@@ -186,12 +214,17 @@ impl Addresses {
                 }
                 continue;
             }
-            let kept = old.iter().find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
+            let kept =
+                old.iter().find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
             let kept = kept.and_then(|o| object::int(o, "/nodePort")).filter(|n| *n > 0);
             match object::int(port, "/nodePort").filter(|n| *n > 0) {
                 Some(asked) => {
                     let why = if !self.ports.contains(&asked) {
-                        format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.ports.start(), self.ports.end())
+                        format!(
+                            "provided port is not in the valid range. The range of valid ports is {}-{}",
+                            self.ports.start(),
+                            self.ports.end()
+                        )
                     } else if used.contains(&asked) {
                         "provided port is already allocated".to_owned()
                     } else {
@@ -199,7 +232,11 @@ impl Addresses {
                         continue;
                     };
                     let resource = find("", "v1", "services").ok_or_else(ApiError::no_such_path)?;
-                    let error = FieldError::invalid(format!("spec.ports[{i}].nodePort"), &asked.into(), &why);
+                    let error = FieldError::invalid(
+                        format!("spec.ports[{i}].nodePort"),
+                        &asked.into(),
+                        &why,
+                    );
                     return Err(ApiError::invalid(resource, &name, &[error]));
                 }
                 None => {
@@ -221,7 +258,8 @@ impl Addresses {
         let start = rand::random_range(self.ports.clone());
         let order = (start..=*self.ports.end()).chain(*self.ports.start()..start);
         let chosen = order.into_iter().find(|p| !used.contains(p) && !recent.contains(p));
-        let chosen = chosen.ok_or_else(|| ApiError::internal("failed to allocate a nodePort: range is full"))?;
+        let chosen = chosen
+            .ok_or_else(|| ApiError::internal("failed to allocate a nodePort: range is full"))?;
         recent.push(chosen);
         let longest = (self.ports.end() - self.ports.start()) as usize / 4;
         if recent.len() > longest.min(256) {
@@ -250,7 +288,9 @@ mod tests {
         assert!(addresses.contains("10.96.0.10".parse().unwrap()));
         assert!(!addresses.contains("10.97.0.1".parse().unwrap()));
         assert!(!addresses.contains("10.96.0.0".parse().unwrap()));
-        for (range, ports) in [("x", "1-2"), ("10.0.0.0/33", "1-2"), ("10.0.0.0/16", "5-2"), ("10.0.0.0/16", "5")] {
+        for (range, ports) in
+            [("x", "1-2"), ("10.0.0.0/33", "1-2"), ("10.0.0.0/16", "5-2"), ("10.0.0.0/16", "5")]
+        {
             assert!(Addresses::new(range, ports).is_err(), "{range} {ports}");
         }
     }

@@ -35,10 +35,14 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
         "gzip" => {
             let mut out = Vec::new();
             let mut reader = flate2::read::GzDecoder::new(&bytes[..]).take(MAX_BODY as u64 + 1);
-            reader.read_to_end(&mut out).map_err(|e| ApiError::bad_request(format!("cannot unzip the body: {e}")))?;
+            reader
+                .read_to_end(&mut out)
+                .map_err(|e| ApiError::bad_request(format!("cannot unzip the body: {e}")))?;
             if out.len() > MAX_BODY { Err(ApiError::too_large(MAX_BODY)) } else { Ok(out.into()) }
         }
-        other => Err(ApiError::unsupported_media_type(format!("content encoding {other:?} is not known"))),
+        other => Err(ApiError::unsupported_media_type(format!(
+            "content encoding {other:?} is not known"
+        ))),
     }
 }
 
@@ -81,7 +85,8 @@ pub struct Decoded {
 
 /// Media type without parameters.
 pub fn media_type(headers: &HeaderMap) -> String {
-    let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    let text =
+        headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
@@ -124,16 +129,24 @@ pub fn decode_as(
         return decode_proto(body, id, api_version, kind);
     }
     let parsed = if media.ends_with("yaml") { parse_yaml(body) } else { parse_json(body) };
-    let unreadable = |why: String| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"));
+    let unreadable = |why: String| {
+        ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    };
     let parsed = parsed.map_err(|e| unreadable(e.to_string()))?;
     decode_tree(parsed, id, api_version, kind, mode)
 }
 
-fn decode_proto(body: &[u8], id: StructId, api_version: &str, kind: &str) -> Result<Decoded, ApiError> {
+fn decode_proto(
+    body: &[u8],
+    id: StructId,
+    api_version: &str,
+    kind: &str,
+) -> Result<Decoded, ApiError> {
     let Envelope { api_version: got, kind: got_kind, raw } =
         unwrap_unknown(body).map_err(|e| ApiError::bad_request(e.to_string()))?;
     check_kind(&got, &got_kind, api_version, kind)?;
-    let mut object = proto::decode(id.get(), raw).map_err(|e| cannot_handle(kind, api_version, &e.to_string()))?;
+    let mut object = proto::decode(id.get(), raw)
+        .map_err(|e| cannot_handle(kind, api_version, &e.to_string()))?;
     object["apiVersion"] = api_version.into();
     object["kind"] = kind.into();
     Ok(Decoded { object, warnings: Vec::new() })
@@ -154,8 +167,8 @@ pub fn decode_tree(
     let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     check_kind(&field("apiVersion"), &field("kind"), api_version, kind)?;
     let mut unknown = Vec::new();
-    let mut object =
-        typed(id.get(), value, &mut unknown).map_err(|e| cannot_handle(kind, api_version, &e.to_string()))?;
+    let mut object = typed(id.get(), value, &mut unknown)
+        .map_err(|e| cannot_handle(kind, api_version, &e.to_string()))?;
     object["apiVersion"] = api_version.into();
     object["kind"] = kind.into();
     let findings: Vec<String> = duplicates
@@ -166,7 +179,9 @@ pub fn decode_tree(
     match mode {
         FieldValidation::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
         FieldValidation::Warn => Ok(Decoded { object, warnings: findings }),
-        FieldValidation::Strict if findings.is_empty() => Ok(Decoded { object, warnings: Vec::new() }),
+        FieldValidation::Strict if findings.is_empty() => {
+            Ok(Decoded { object, warnings: Vec::new() })
+        }
         FieldValidation::Strict => {
             let why = format!("strict decoding error: {}", findings.join(", "));
             Err(cannot_handle(kind, api_version, &why))
@@ -186,7 +201,8 @@ fn check_kind(got: &str, got_kind: &str, api_version: &str, kind: &str) -> Resul
             "no kind {got_kind:?} is registered for version {got:?} in scheme \"flotilla\""
         )));
     }
-    let group_kind = if group.is_empty() { got_kind.to_owned() } else { format!("{got_kind}.{group}") };
+    let group_kind =
+        if group.is_empty() { got_kind.to_owned() } else { format!("{got_kind}.{group}") };
     Err(ApiError::bad_request(format!(
         "{group_kind} in version {version:?} cannot be handled as a {kind}: converting ({got}).{got_kind} to \
          ({api_version}).{kind}: unknown conversion"
@@ -195,5 +211,7 @@ fn check_kind(got: &str, got_kind: &str, api_version: &str, kind: &str) -> Resul
 
 fn cannot_handle(kind: &str, api_version: &str, why: &str) -> ApiError {
     let version = api_version.rsplit('/').next().unwrap_or_default();
-    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+    ApiError::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+    ))
 }

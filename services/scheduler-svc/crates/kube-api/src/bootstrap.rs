@@ -25,7 +25,10 @@ pub(crate) async fn keep(api: Arc<Api>, address: SocketAddr) {
         match api.establish(address).await {
             Ok(()) => said = false,
             Err(error) if !said => {
-                tracing::warn!(message = error.message, "the cluster's basics are not in place yet");
+                tracing::warn!(
+                    message = error.message,
+                    "the cluster's basics are not in place yet"
+                );
                 said = true;
             }
             Err(_) => {}
@@ -46,11 +49,11 @@ pub(crate) async fn compact(api: Arc<Api>) {
             () = tokio::time::sleep(COMPACT_EVERY) => {}
             () = api.shutdown.triggered() => return,
         }
-        if before > 0 {
-            if let Err(error) = api.etcd.compact(before).await {
-                // Another server may have compacted further already.
-                tracing::debug!(%error, "no compaction this time");
-            }
+        if before > 0
+            && let Err(error) = api.etcd.compact(before).await
+        {
+            // Another server may have compacted further already.
+            tracing::debug!(%error, "no compaction this time");
         }
         before = api.cache.revision();
     }
@@ -78,7 +81,9 @@ impl Api {
         for (plural, role) in bootstrap_roles() {
             self.ensure(resource("rbac.authorization.k8s.io", plural)?, role).await?;
         }
-        for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)] {
+        for (name, value) in
+            [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
+        {
             let class = json!({"metadata": {"name": name}, "value": value});
             self.ensure(resource("scheduling.k8s.io", "priorityclasses")?, class).await?;
         }
@@ -126,7 +131,12 @@ impl Api {
             "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
             "ports": [{"name": "https", "protocol": "TCP", "port": address.port()}],
         });
-        self.replace(resource("discovery.k8s.io", "endpointslices")?, slice, &["endpoints", "ports"]).await?;
+        self.replace(
+            resource("discovery.k8s.io", "endpointslices")?,
+            slice,
+            &["endpoints", "ports"],
+        )
+        .await?;
         let endpoints = json!({
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
             "subsets": [{"addresses": [{"ip": address.ip().to_string()}],
@@ -136,7 +146,12 @@ impl Api {
     }
 
     /// Creates an object or brings the named parts of it up to date.
-    async fn replace(&self, resource: &'static Resource, object: Value, parts: &[&str]) -> Result<(), ApiError> {
+    async fn replace(
+        &self,
+        resource: &'static Resource,
+        object: Value,
+        parts: &[&str],
+    ) -> Result<(), ApiError> {
         self.ensure(resource, object.clone()).await?;
         let (namespace, name) = (object::namespace(&object), object::name(&object));
         let change = Change { resource, namespace, name, phase: Phase::Server, dry_run: false };

@@ -35,7 +35,11 @@ impl FieldError {
     /// Something is missing.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
         let tail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-        Self { reason: "FieldValueRequired", field: field.into(), message: format!("Required value{tail}") }
+        Self {
+            reason: "FieldValueRequired",
+            field: field.into(),
+            message: format!("Required value{tail}"),
+        }
     }
 
     /// A value is wrong.
@@ -47,7 +51,11 @@ impl FieldError {
     /// A value is not one of a few.
     pub fn not_supported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
         let allowed: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
-        let message = format!("Unsupported value: {}: supported values: {}", shown(value), allowed.join(", "));
+        let message = format!(
+            "Unsupported value: {}: supported values: {}",
+            shown(value),
+            allowed.join(", ")
+        );
         Self { reason: "FieldValueNotSupported", field: field.into(), message }
     }
 
@@ -59,7 +67,11 @@ impl FieldError {
 
     /// A value may not be there.
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
-        Self { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {detail}") }
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message: format!("Forbidden: {detail}"),
+        }
     }
 
     /// Something a value refers to is not there.
@@ -96,12 +108,14 @@ impl ApiError {
 
     /// 404 for an object.
     pub fn not_found(resource: &Resource, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} {name:?} not found", resource.qualified())).about(resource, name)
+        Self::new(404, "NotFound", format!("{} {name:?} not found", resource.qualified()))
+            .about(resource, name)
     }
 
     /// 404 for a path of the API that does not exist.
     pub fn no_such_path() -> Self {
-        let mut error = Self::new(404, "NotFound", "the server could not find the requested resource");
+        let mut error =
+            Self::new(404, "NotFound", "the server could not find the requested resource");
         error.details = Some(json!({}));
         error
     }
@@ -114,7 +128,8 @@ impl ApiError {
 
     /// 409 for a stale or unfitting write.
     pub fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
+        let message =
+            format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
         Self::new(409, "Conflict", message).about(resource, name)
     }
 
@@ -126,8 +141,10 @@ impl ApiError {
 
     /// 422 with one cause per finding.
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
-        let texts: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
-        let list = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
+        let texts: Vec<String> =
+            errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+        let list =
+            if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
         let kind = if resource.group.is_empty() {
             resource.kind.to_owned()
         } else {
@@ -158,7 +175,8 @@ impl ApiError {
 
     /// 403 from authorization.
     pub fn forbidden(group: &str, resource: &str, name: &str, message: String) -> Self {
-        let qualified = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        let qualified =
+            if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
         let what = if name.is_empty() { qualified } else { format!("{qualified} {name:?}") };
         let mut error = Self::new(403, "Forbidden", format!("{what} is forbidden: {message}"));
         let mut details = json!({"kind": resource});
@@ -181,7 +199,11 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     /// 406.
@@ -201,7 +223,11 @@ impl ApiError {
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
     }
 
     /// 415.
@@ -216,7 +242,8 @@ impl ApiError {
 
     /// 500.
     pub fn internal(message: impl std::fmt::Display) -> Self {
-        let mut error = Self::new(500, "InternalError", format!("Internal error occurred: {message}"));
+        let mut error =
+            Self::new(500, "InternalError", format!("Internal error occurred: {message}"));
         error.details = Some(json!({"causes": [{"message": message.to_string()}]}));
         error
     }
@@ -267,11 +294,17 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(reason) => {
                 Self::unavailable(format!("the store (etcd) does not answer: {reason}"))
             }
-            StoreError::Compacted => Self::expired("The resourceVersion for the provided list is too old."),
-            StoreError::Future => Self::internal("etcdserver: mvcc: required revision is a future revision"),
-            StoreError::TooLarge => {
-                Self::new(413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")
+            StoreError::Compacted => {
+                Self::expired("The resourceVersion for the provided list is too old.")
             }
+            StoreError::Future => {
+                Self::internal("etcdserver: mvcc: required revision is a future revision")
+            }
+            StoreError::TooLarge => Self::new(
+                413,
+                "RequestEntityTooLarge",
+                "Request entity too large: limit is 3145728",
+            ),
             StoreError::Other(reason) => Self::internal(reason),
         }
     }

@@ -24,15 +24,20 @@ pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, String> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for cert in chain("--kubelet-certificate-authority", path)? {
-                roots.add(cert).map_err(|e| format!("--kubelet-certificate-authority {}: {e}", path.display()))?;
+                roots.add(cert).map_err(|e| {
+                    format!("--kubelet-certificate-authority {}: {e}", path.display())
+                })?;
             }
             builder.with_root_certificates(roots)
         }
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+        None => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        }
     };
     match (&config.kubelet_client_certificate, &config.kubelet_client_key) {
         (Some(cert), Some(key)) => {
-            let wrong = |e: &dyn std::fmt::Display| format!("--kubelet-client-key {}: {e}", key.display());
+            let wrong =
+                |e: &dyn std::fmt::Display| format!("--kubelet-client-key {}: {e}", key.display());
             let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(&e))?;
             let chain = chain("--kubelet-client-certificate", cert)?;
             builder.with_client_auth_cert(chain, private).map_err(|e| wrong(&e))
@@ -43,7 +48,8 @@ pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, String> {
 
 fn chain(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |e: &dyn std::fmt::Display| format!("{flag} {}: {e}", path.display());
-    let list: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))?.collect();
+    let list: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))?.collect();
     list.map_err(|e| wrong(&e))
 }
 

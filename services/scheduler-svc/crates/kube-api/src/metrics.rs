@@ -57,15 +57,24 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let requests = Family::<Request, Counter>::default();
-        registry.register("apiserver_request", "Requests by verb, resource and code", requests.clone());
-        let durations = Family::<Timed, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register(
+            "apiserver_request",
+            "Requests by verb, resource and code",
+            requests.clone(),
+        );
+        let durations =
+            Family::<Timed, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register(
             "apiserver_request_duration_seconds",
             "Response latency in seconds by verb and resource",
             durations.clone(),
         );
         let objects = Family::<Stored, Gauge>::default();
-        registry.register("apiserver_storage_objects", "Stored objects by resource", objects.clone());
+        registry.register(
+            "apiserver_storage_objects",
+            "Stored objects by resource",
+            objects.clone(),
+        );
         flotilla_telemetry::register_process_metrics(&mut registry);
         Self { registry, requests, durations, objects }
     }
@@ -74,7 +83,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a request.
     pub fn observe(&self, labels: &RequestLabels, code: u16, took: Duration) {
-        let RequestLabels { verb, group, version, resource, subresource, scope, dry_run } = labels.clone();
+        let RequestLabels { verb, group, version, resource, subresource, scope, dry_run } =
+            labels.clone();
         let timed = Timed {
             component: "apiserver",
             group: group.clone(),
@@ -87,7 +97,17 @@ impl Metrics {
         if verb != "WATCH" {
             self.durations.get_or_create(&timed).observe(took.as_secs_f64());
         }
-        let request = Request { code, component: "apiserver", dry_run, group, resource, scope, subresource, verb, version };
+        let request = Request {
+            code,
+            component: "apiserver",
+            dry_run,
+            group,
+            resource,
+            scope,
+            subresource,
+            verb,
+            version,
+        };
         self.requests.get_or_create(&request).inc();
     }
 
@@ -95,7 +115,9 @@ impl Metrics {
     pub fn text(&self, cache: &Cache) -> String {
         for resource in cache.all() {
             let labels = Stored { resource: resource.resource.qualified() };
-            self.objects.get_or_create(&labels).set(i64::try_from(resource.len()).unwrap_or(i64::MAX));
+            self.objects
+                .get_or_create(&labels)
+                .set(i64::try_from(resource.count()).unwrap_or(i64::MAX));
         }
         flotilla_telemetry::encode_text(&self.registry)
     }

@@ -72,7 +72,9 @@ impl Output {
             let shape = match (kind, group) {
                 ("", _) => Shape::Object,
                 ("Table", "meta.k8s.io") => Shape::Table,
-                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => Shape::Metadata,
+                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
+                    Shape::Metadata
+                }
                 _ => continue,
             };
             if shape == Shape::Table && encoding == Encoding::Protobuf {
@@ -95,9 +97,11 @@ impl Output {
     /// Encodes an object that carries apiVersion and kind.
     pub fn encode(self, object: &Value) -> Bytes {
         match self.encoding {
-            Encoding::Json if self.pretty => serde_json::to_vec_pretty(object).unwrap_or_default().into(),
+            Encoding::Json if self.pretty => {
+                serde_json::to_vec_pretty(object).unwrap_or_default().into()
+            }
             Encoding::Json => object.to_string().into(),
-            Encoding::Yaml => serde_norway_text(object).into(),
+            Encoding::Yaml => kube_codec::yaml(object).into(),
             Encoding::Protobuf => protobuf(object).unwrap_or_else(|| object.to_string().into()),
         }
     }
@@ -108,22 +112,23 @@ impl Output {
     }
 }
 
-fn serde_norway_text(object: &Value) -> String {
-    kube_codec::yaml(object)
-}
-
 /// The protobuf form of an object by its apiVersion and kind.
 pub fn protobuf(object: &Value) -> Option<Bytes> {
     let (api_version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let item = kind.strip_suffix("List").unwrap_or(kind);
     let resource = kube_spec::by_kind(group, version, item);
-    let name = match resource {
-        Some(resource) => format!("{}.{kind}", resource.package),
-        None if kind == "Scale" => "autoscaling/v1.Scale".to_owned(),
-        None => format!("meta/v1.{kind}"),
+    let package = match resource {
+        Some(resource) => Some(resource.package),
+        None if kind == "Scale" => Some("autoscaling/v1"),
+        // Kinds without a resource of their own, such as TokenRequest, live where their group does.
+        None => kube_spec::resources()
+            .iter()
+            .find(|r| r.group == group && r.version == version)
+            .map(|r| r.package),
     };
-    let spec = types().find(&name)?.get();
+    let in_package = package.and_then(|package| types().find(&format!("{package}.{kind}")));
+    let spec = in_package.or_else(|| types().find(&format!("meta/v1.{kind}")))?.get();
     let canonical = typed(spec, object.clone(), &mut Vec::new()).ok()?;
     let message = proto::encode(spec, &canonical).ok()?;
     Some(wrap_unknown(api_version, kind, &message).into())
@@ -132,7 +137,8 @@ pub fn protobuf(object: &Value) -> Option<Bytes> {
 /// An answer with bytes.
 pub fn respond(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::from(body.into()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));

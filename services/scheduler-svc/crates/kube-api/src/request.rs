@@ -86,15 +86,18 @@ pub enum Route {
     /// `/api/v1`, `/apis/GROUP/VERSION`
     GroupVersion(String, String),
     /// A page that is no resource.
-    Page(String),
+    Page,
     /// A path of the API that does not exist.
     Unknown,
 }
 
 /// Takes a path apart. Segments are decoded one by one, so `%2F` never becomes a separator.
 pub fn route(path: &str) -> Route {
-    let segments: Vec<String> =
-        path.trim_matches('/').split('/').map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned()).collect();
+    let segments: Vec<String> = path
+        .trim_matches('/')
+        .split('/')
+        .map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned())
+        .collect();
     if segments.iter().any(|s| s == ".." || s == "." || s.contains('/')) || path.contains("//") {
         return Route::Unknown;
     }
@@ -107,7 +110,7 @@ pub fn route(path: &str) -> Route {
         ["apis", group, version] => Route::GroupVersion((*group).to_owned(), (*version).to_owned()),
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
-        _ => Route::Page(path.to_owned()),
+        _ => Route::Page,
     }
 }
 
@@ -128,20 +131,26 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
                 return Route::Unknown;
             }
         }
-        if tail.len() > 0 && name.is_empty() {
+        if !tail.is_empty() && name.is_empty() {
             return Route::Unknown;
         }
         Route::Resource(Box::new(target))
     };
     match rest {
-        ["namespaces", name, sub @ ("status" | "finalize")] => match find(group, version, "namespaces") {
-            Some(resource) => target(resource, name, &[name, sub]),
-            None => Route::Unknown,
-        },
-        ["namespaces", namespace, plural, tail @ ..] if !plural.is_empty() => match find(group, version, plural) {
-            Some(resource) if resource.namespaced && !namespace.is_empty() => target(resource, namespace, tail),
-            _ => Route::Unknown,
-        },
+        ["namespaces", name, sub @ ("status" | "finalize")] => {
+            match find(group, version, "namespaces") {
+                Some(resource) => target(resource, name, &[name, sub]),
+                None => Route::Unknown,
+            }
+        }
+        ["namespaces", namespace, plural, tail @ ..] if !plural.is_empty() => {
+            match find(group, version, plural) {
+                Some(resource) if resource.namespaced && !namespace.is_empty() => {
+                    target(resource, namespace, tail)
+                }
+                _ => Route::Unknown,
+            }
+        }
         [plural, tail @ ..] => match find(group, version, plural) {
             // Objects of namespaced kinds are only reached through their namespace.
             Some(resource) if resource.namespaced && !tail.is_empty() => Route::Unknown,
@@ -183,9 +192,12 @@ mod tests {
 
     fn target(path: &str) -> Option<(String, String, String, String)> {
         match route(path) {
-            Route::Resource(t) => {
-                Some((t.resource.plural.to_owned(), t.namespace.clone(), t.name.clone(), t.sub().to_owned()))
-            }
+            Route::Resource(t) => Some((
+                t.resource.plural.to_owned(),
+                t.namespace.clone(),
+                t.name.clone(),
+                t.sub().to_owned(),
+            )),
             _ => None,
         }
     }
@@ -197,15 +209,23 @@ mod tests {
         assert_eq!(target("/api/v1/namespaces/d/pods/a/log"), s("pods", "d", "a", "log"));
         assert_eq!(target("/api/v1/namespaces/d"), s("namespaces", "d", "d", ""));
         assert_eq!(target("/api/v1/namespaces/d/finalize"), s("namespaces", "d", "d", "finalize"));
-        assert_eq!(target("/apis/apps/v1/namespaces/d/deployments/x/scale"), s("deployments", "d", "x", "scale"));
+        assert_eq!(
+            target("/apis/apps/v1/namespaces/d/deployments/x/scale"),
+            s("deployments", "d", "x", "scale")
+        );
         assert_eq!(target("/api/v1/nodes/n"), s("nodes", "", "n", ""));
     }
 
     #[test]
     fn crooked_paths_lead_nowhere() {
         for path in [
-            "/api/v1/namespaces/d/pods/..%2f..%2fx", "/api/v1/namespaces/../pods", "/api/v1//pods", "/api/v1/pods/x",
-            "/api/v1/namespaces/d/nodes", "/api/v1/namespaces/d/pods/a/nonsense", "/apis/apps/v1/nonsense",
+            "/api/v1/namespaces/d/pods/..%2f..%2fx",
+            "/api/v1/namespaces/../pods",
+            "/api/v1//pods",
+            "/api/v1/pods/x",
+            "/api/v1/namespaces/d/nodes",
+            "/api/v1/namespaces/d/pods/a/nonsense",
+            "/apis/apps/v1/nonsense",
             "/api/v1/namespaces/d/pods/a/log/x",
         ] {
             assert!(matches!(route(path), Route::Unknown), "{path}");

@@ -30,10 +30,9 @@ impl Selector {
     /// # Errors
     /// 400 for selectors that do not parse or fields the resource cannot be selected by.
     pub fn parse(resource: &Resource, labels: &str, fields: &str) -> Result<Self, ApiError> {
-        let labels = parse_labels(labels).map_err(|why| {
-            ApiError::bad_request(format!("unable to parse requirement: {why}"))
-        })?;
-        let fields = parse_fields(fields).map_err(|e| ApiError::bad_request(format!("{e}")))?;
+        let labels = parse_labels(labels)
+            .map_err(|why| ApiError::bad_request(format!("unable to parse requirement: {why}")))?;
+        let fields = parse_fields(fields).map_err(|e| ApiError::bad_request(e.to_string()))?;
         for (field, _, _) in &fields {
             if !selectable(resource, field) {
                 let message = format!("field label not supported: {field}");
@@ -43,19 +42,9 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
-    /// Only labels, as in `spec.selector` texts.
-    pub fn of_labels(labels: &str) -> Option<Self> {
-        Some(Self { labels: parse_labels(labels).ok()?, fields: Vec::new() })
-    }
-
     /// Whether everything matches.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
-    }
-
-    /// The only name that can match, when the field selector says so.
-    pub fn name(&self) -> Option<&str> {
-        self.fields.iter().find(|(f, _, equal)| f == "metadata.name" && *equal).map(|(_, v, _)| v.as_str())
     }
 
     /// Whether an object matches.
@@ -64,12 +53,21 @@ impl Selector {
         let label = |key: &str| labels.and_then(|l| l.get(key)).and_then(Value::as_str);
         self.labels.iter().all(|condition| match condition {
             Condition::In(key, values) => label(key).is_some_and(|l| values.iter().any(|v| v == l)),
-            Condition::NotIn(key, values) => label(key).is_none_or(|l| values.iter().all(|v| v != l)),
+            Condition::NotIn(key, values) => {
+                label(key).is_none_or(|l| values.iter().all(|v| v != l))
+            }
             Condition::Exists(key) => label(key).is_some(),
             Condition::Absent(key) => label(key).is_none(),
-            Condition::Greater(key, n) => label(key).and_then(|l| l.parse::<i64>().ok()).is_some_and(|l| l > *n),
-            Condition::Less(key, n) => label(key).and_then(|l| l.parse::<i64>().ok()).is_some_and(|l| l < *n),
-        }) && self.fields.iter().all(|(field, want, equal)| (field_text(object, field) == *want) == *equal)
+            Condition::Greater(key, n) => {
+                label(key).and_then(|l| l.parse::<i64>().ok()).is_some_and(|l| l > *n)
+            }
+            Condition::Less(key, n) => {
+                label(key).and_then(|l| l.parse::<i64>().ok()).is_some_and(|l| l < *n)
+            }
+        }) && self
+            .fields
+            .iter()
+            .all(|(field, want, equal)| (field_text(object, field) == *want) == *equal)
     }
 }
 
@@ -94,8 +92,14 @@ fn selectable(resource: &Resource, field: &str) -> bool {
     match (resource.group, resource.plural) {
         ("", "pods") => matches!(
             field,
-            "spec.nodeName" | "spec.restartPolicy" | "spec.schedulerName" | "spec.serviceAccountName"
-                | "spec.hostNetwork" | "status.phase" | "status.podIP" | "status.nominatedNodeName"
+            "spec.nodeName"
+                | "spec.restartPolicy"
+                | "spec.schedulerName"
+                | "spec.serviceAccountName"
+                | "spec.hostNetwork"
+                | "status.phase"
+                | "status.podIP"
+                | "status.nominatedNodeName"
         ),
         ("", "nodes") => field == "spec.unschedulable",
         ("", "namespaces") => field == "status.phase",
@@ -106,9 +110,17 @@ fn selectable(resource: &Resource, field: &str) -> bool {
         ("batch", "jobs") => field == "status.successful",
         (_, "events") => matches!(
             field,
-            "involvedObject.kind" | "involvedObject.namespace" | "involvedObject.name" | "involvedObject.uid"
-                | "involvedObject.apiVersion" | "involvedObject.resourceVersion" | "involvedObject.fieldPath"
-                | "reason" | "reportingComponent" | "source" | "type"
+            "involvedObject.kind"
+                | "involvedObject.namespace"
+                | "involvedObject.name"
+                | "involvedObject.uid"
+                | "involvedObject.apiVersion"
+                | "involvedObject.resourceVersion"
+                | "involvedObject.fieldPath"
+                | "reason"
+                | "reportingComponent"
+                | "source"
+                | "type"
         ),
         _ => false,
     }
@@ -179,10 +191,20 @@ fn parse_term(term: &str) -> Result<Condition, String> {
         return Ok(Condition::In(key(k)?, vec![value(v)]));
     }
     if let Some((k, v)) = term.split_once('>') {
-        return Ok(Condition::Greater(key(k)?, v.trim().parse().map_err(|_| "for 'Gt', 'Lt' operators, the value must be an integer".to_owned())?));
+        return Ok(Condition::Greater(
+            key(k)?,
+            v.trim()
+                .parse()
+                .map_err(|_| "for 'Gt', 'Lt' operators, the value must be an integer".to_owned())?,
+        ));
     }
     if let Some((k, v)) = term.split_once('<') {
-        return Ok(Condition::Less(key(k)?, v.trim().parse().map_err(|_| "for 'Gt', 'Lt' operators, the value must be an integer".to_owned())?));
+        return Ok(Condition::Less(
+            key(k)?,
+            v.trim()
+                .parse()
+                .map_err(|_| "for 'Gt', 'Lt' operators, the value must be an integer".to_owned())?,
+        ));
     }
     if let Some(open) = term.find('(') {
         let inner = term[open + 1..].strip_suffix(')').ok_or("unclosed parenthesis")?;
@@ -192,7 +214,9 @@ fn parse_term(term: &str) -> Result<Condition, String> {
         return match (words.next(), words.next()) {
             (Some("in"), None) => Ok(Condition::In(name, values)),
             (Some("notin"), None) => Ok(Condition::NotIn(name, values)),
-            (other, _) => Err(format!("found {:?}, expected: in, notin", other.unwrap_or_default())),
+            (other, _) => {
+                Err(format!("found {:?}, expected: in, notin", other.unwrap_or_default()))
+            }
         };
     }
     if let Some(k) = term.strip_prefix('!') {
@@ -225,12 +249,18 @@ pub fn selects(selector: &Value, labels: Option<&serde_json::Map<String, Value>>
 pub fn selector_text(selector: &Value) -> String {
     let structured = selector.get("matchLabels").is_some_and(Value::is_object)
         || selector.get("matchExpressions").is_some_and(Value::is_array);
-    let equal = if structured { object::map(selector, "/matchLabels") } else { selector.as_object() };
-    let mut terms: Vec<String> =
-        equal.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    let equal =
+        if structured { object::map(selector, "/matchLabels") } else { selector.as_object() };
+    let mut terms: Vec<String> = equal
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
     for expression in object::list(selector, "/matchExpressions") {
-        let (key, operator) = (object::text(expression, "/key"), object::text(expression, "/operator"));
-        let values: Vec<&str> = object::list(expression, "/values").iter().filter_map(Value::as_str).collect();
+        let (key, operator) =
+            (object::text(expression, "/key"), object::text(expression, "/operator"));
+        let values: Vec<&str> =
+            object::list(expression, "/values").iter().filter_map(Value::as_str).collect();
         terms.push(match operator {
             "In" => format!("{key} in ({})", values.join(",")),
             "NotIn" => format!("{key} notin ({})", values.join(",")),
@@ -247,18 +277,32 @@ mod tests {
 
     use super::*;
 
+    fn of_labels(text: &str) -> Option<Selector> {
+        Selector::parse(kube_spec::find("", "v1", "pods").unwrap(), text, "").ok()
+    }
+
     #[test]
     fn selectors_match_as_the_originals() {
-        let object = json!({"metadata": {"name": "x", "labels": {"app": "web", "tier": "front", "n": "5"}}});
+        let object =
+            json!({"metadata": {"name": "x", "labels": {"app": "web", "tier": "front", "n": "5"}}});
         for (text, want) in [
-            ("app=web", true), ("app==web,tier=front", true), ("app!=web", false), ("app in (web,db)", true),
-            ("app notin (web)", false), ("missing", false), ("!missing", true), ("n>4", true), ("n<5", false),
-            ("x!=y", true), ("", true), ("app in (db), tier", false),
+            ("app=web", true),
+            ("app==web,tier=front", true),
+            ("app!=web", false),
+            ("app in (web,db)", true),
+            ("app notin (web)", false),
+            ("missing", false),
+            ("!missing", true),
+            ("n>4", true),
+            ("n<5", false),
+            ("x!=y", true),
+            ("", true),
+            ("app in (db), tier", false),
         ] {
-            assert_eq!(Selector::of_labels(text).unwrap().matches(&object), want, "{text}");
+            assert_eq!(of_labels(text).unwrap().matches(&object), want, "{text}");
         }
         for bad in ["app=a=b", "in (a)", "a in (b", "=x", "a b"] {
-            assert!(Selector::of_labels(bad).is_none(), "{bad}");
+            assert!(of_labels(bad).is_none(), "{bad}");
         }
     }
 }

@@ -90,11 +90,14 @@ impl Api {
         output: Result<Output, ApiError>,
     ) -> Result<Response<Body>, ApiError> {
         let peer = request.extensions().get::<PeerInfo>();
-        let user = self.authenticator.user(peer, request.headers()).ok_or_else(ApiError::unauthorized)?;
+        let caller =
+            self.authenticator.user(peer, request.headers()).ok_or_else(ApiError::unauthorized)?;
+        let user = self.acting_user(caller, request.headers())?;
         let method = request.method().clone();
         match route {
             Route::Resource(target) => {
-                let verb = verb(&method, &target, &query).ok_or_else(ApiError::method_not_allowed)?;
+                let verb =
+                    verb(&method, &target, &query).ok_or_else(ApiError::method_not_allowed)?;
                 let attributes = Attributes {
                     verb,
                     group: target.resource.group,
@@ -105,21 +108,26 @@ impl Api {
                     path: "",
                 };
                 self.authorize(&user, &attributes)?;
-                let proxied = matches!(target.sub(), "exec" | "attach" | "portforward" | "proxy" | "log");
+                let proxied =
+                    matches!(target.sub(), "exec" | "attach" | "portforward" | "proxy" | "log");
                 if proxied {
                     return self.proxy(&target, &query, request).await;
                 }
                 let output = output?;
                 let (parts, body) = request.into_parts();
                 let body = body::read(&parts.headers, body).await?;
-                let call = Call { target: *target, query, user, output, headers: parts.headers, body };
+                let call =
+                    Call { target: *target, query, user, output, headers: parts.headers, body };
                 self.serve(verb, call).await
             }
             Route::Unknown => Err(ApiError::no_such_path()),
             other => {
                 let path = request.uri().path().to_owned();
                 let verb = method.as_str().to_ascii_lowercase();
-                self.authorize(&user, &Attributes { verb: &verb, path: &path, ..Attributes::default() })?;
+                self.authorize(
+                    &user,
+                    &Attributes { verb: &verb, path: &path, ..Attributes::default() },
+                )?;
                 if method != Method::GET && method != Method::HEAD {
                     return Err(ApiError::method_not_allowed());
                 }
@@ -182,8 +190,14 @@ impl Api {
         match path {
             "/" => Ok(output.respond(200, &pages::paths())),
             "/version" | "/version/" => Ok(output.respond(200, &pages::version())),
-            "/metrics" => Ok(output::respond(200, flotilla_telemetry::TEXT_FORMAT, self.metrics.text(&self.cache))),
-            "/openid/v1/jwks" | "/.well-known/openid-configuration" => Err(ApiError::not_supported_yet(path)),
+            "/metrics" => Ok(output::respond(
+                200,
+                flotilla_telemetry::TEXT_FORMAT,
+                self.metrics.text(&self.cache),
+            )),
+            "/openid/v1/jwks" | "/.well-known/openid-configuration" => {
+                Err(ApiError::not_supported_yet(path))
+            }
             "/openapi/v2" => pages::openapi_v2(headers),
             _ if path.starts_with("/openapi/v3") => pages::openapi_v3(path),
             _ => match pages::health(path, query, self.readiness.is_ready()) {
@@ -196,7 +210,9 @@ impl Api {
     /// The lease of events written in these minutes.
     pub(crate) async fn event_lease(&self) -> Result<i64, ApiError> {
         const SHARED: std::time::Duration = std::time::Duration::from_secs(60);
-        if let Some((lease, _)) = self.event_lease.lock().filter(|(_, since)| since.elapsed() < SHARED) {
+        if let Some((lease, _)) =
+            self.event_lease.lock().filter(|(_, since)| since.elapsed() < SHARED)
+        {
             return Ok(lease);
         }
         let seconds = self.config.event_ttl.as_secs().max(1) + SHARED.as_secs();

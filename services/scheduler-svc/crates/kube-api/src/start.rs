@@ -25,6 +25,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
+    /// The authority of the generated certificates (PEM file).
+    pub ca: PathBuf,
     /// Settings for clients inside this process.
     pub client: KubeConfig,
     /// Whether the cache follows the store.
@@ -38,14 +40,18 @@ pub struct Running {
 /// # Errors
 /// When a flag, file or address cannot be used; the message names it.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, ExitError> {
-    let modes: Result<Vec<Mode>, String> = config.authorization_mode.iter().map(|m| m.parse()).collect();
+    let modes: Result<Vec<Mode>, String> =
+        config.authorization_mode.iter().map(|m| m.parse()).collect();
     let modes = modes.map_err(ExitError::Usage)?;
     let addresses =
-        Addresses::new(&config.service_cluster_ip_range, &config.service_node_port_range).map_err(ExitError::Usage)?;
+        Addresses::new(&config.service_cluster_ip_range, &config.service_node_port_range)
+            .map_err(ExitError::Usage)?;
     let advertised = advertised(&config);
     let certs = certificates(&config, advertised, &addresses)?;
-    let key = config.service_account_signing_key_file.clone().unwrap_or_else(|| certs.path("sa.key"));
-    let tokens = ServiceTokens::load(&key, &config.service_account_issuer).map_err(ExitError::Config)?;
+    let key =
+        config.service_account_signing_key_file.clone().unwrap_or_else(|| certs.path("sa.key"));
+    let tokens =
+        ServiceTokens::load(&key, &config.service_account_issuer).map_err(ExitError::Config)?;
     let tokens = Arc::new(tokens);
     let channel = flotilla_client::balanced_channel(&config.etcd_servers)
         .map_err(|e| ExitError::Usage(format!("--etcd-servers: {e}")))?;
@@ -53,15 +59,19 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, ExitEr
     let own_tokens = certs.path("tokens.csv");
     let mut files = vec![own_tokens.as_path()];
     files.extend(config.token_auth_file.as_deref());
-    let authenticator = Authenticator::new(&files, tokens.clone(), cache.clone(), config.anonymous_auth)
-        .map_err(ExitError::Config)?;
+    let authenticator =
+        Authenticator::new(&files, tokens.clone(), cache.clone(), config.anonymous_auth)
+            .map_err(ExitError::Config)?;
     let tls = tls(&config, &certs)?;
-    let listener = Listener::bind(&ListenAddr::Tcp(SocketAddr::new(config.bind_address, config.secure_port)))
-        .await
-        .map_err(ExitError::unavailable)?;
+    let listener =
+        Listener::bind(&ListenAddr::Tcp(SocketAddr::new(config.bind_address, config.secure_port)))
+            .await
+            .map_err(ExitError::unavailable)?;
     let address = match listener.local_addr().map_err(ExitError::unavailable)? {
         ListenAddr::Tcp(address) => address,
-        ListenAddr::Unix(_) => return Err(ExitError::Usage("--bind-address is no TCP address".to_owned())),
+        ListenAddr::Unix(_) => {
+            return Err(ExitError::Usage("--bind-address is no TCP address".to_owned()));
+        }
     };
     let kubeconfig = certs.write_kubeconfig(address).map_err(ExitError::unavailable)?;
     let client = KubeConfig::from_file(&kubeconfig).map_err(ExitError::config)?;
@@ -88,8 +98,9 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, ExitEr
     tokio::spawn(bootstrap::keep(api.clone(), SocketAddr::new(advertised, address.port())));
     tokio::spawn(bootstrap::compact(api.clone()));
     tracing::info!(%address, "serving the Kubernetes API (https)");
-    let task = tokio::spawn(serve(listener, router(api), Some(tls), ServeOptions::default(), shutdown));
-    Ok(Running { address, kubeconfig, client, readiness, task })
+    let task =
+        tokio::spawn(serve(listener, router(api), Some(tls), ServeOptions::default(), shutdown));
+    Ok(Running { address, kubeconfig, ca: certs.path("ca.crt"), client, readiness, task })
 }
 
 fn advertised(config: &Config) -> IpAddr {
@@ -100,7 +111,11 @@ fn advertised(config: &Config) -> IpAddr {
     }
 }
 
-fn certificates(config: &Config, advertised: IpAddr, addresses: &Addresses) -> Result<Certs, ExitError> {
+fn certificates(
+    config: &Config,
+    advertised: IpAddr,
+    addresses: &Addresses,
+) -> Result<Certs, ExitError> {
     let mut names = config.tls_sans.clone();
     names.push(addresses.first().to_string());
     names.push(advertised.to_string());

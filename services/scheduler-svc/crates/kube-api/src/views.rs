@@ -35,10 +35,16 @@ pub fn to_stored(resource: &Resource, object: Value) -> Value {
     if !differs(resource) {
         return object;
     }
-    renamed(&object, "v1", |key| EVENT_FIELDS.iter().find(|(name, _)| *name == key).map(|(_, core)| *core))
+    renamed(&object, "v1", |key| {
+        EVENT_FIELDS.iter().find(|(name, _)| *name == key).map(|(_, core)| *core)
+    })
 }
 
-fn renamed(object: &Value, api_version: &str, name: impl Fn(&str) -> Option<&'static str>) -> Value {
+fn renamed(
+    object: &Value,
+    api_version: &str,
+    name: impl Fn(&str) -> Option<&'static str>,
+) -> Value {
     let mut output = Map::new();
     for (key, value) in object.as_object().into_iter().flatten() {
         output.insert(name(key).unwrap_or(key).to_owned(), value.clone());

@@ -4,13 +4,13 @@ use axum::body::Body;
 use http::Response;
 use serde_json::{Value, json};
 
+use crate::body;
 use crate::error::{ApiError, FieldError};
 use crate::identity::{Attributes, User};
 use crate::object::{is_set, list, text};
 use crate::output::warn;
 use crate::rest::Call;
 use crate::server::Api;
-use crate::body;
 
 impl Api {
     pub(crate) async fn serve_virtual(&self, call: Call) -> Result<Response<Body>, ApiError> {
@@ -21,12 +21,16 @@ impl Api {
         let decoded = body::decode(&call.headers, &call.body, resource, call.field_validation()?)?;
         let mut object = decoded.object;
         match resource.plural {
-            "selfsubjectaccessreviews" => object["status"] = self.review(&call.user, &object["spec"], resource)?,
+            "selfsubjectaccessreviews" => {
+                object["status"] = self.review(&call.user, &object["spec"], resource)?
+            }
             "subjectaccessreviews" | "localsubjectaccessreviews" => {
                 let user = reviewed_user(&object["spec"]);
                 object["status"] = self.review(&user, &object["spec"], resource)?;
             }
-            "selfsubjectrulesreviews" => object["status"] = self.rules_review(&call.user, &object["spec"]),
+            "selfsubjectrulesreviews" => {
+                object["status"] = self.rules_review(&call.user, &object["spec"])
+            }
             "selfsubjectreviews" => object["status"] = json!({"userInfo": user_info(&call.user)}),
             "tokenreviews" => object["status"] = self.token_review(&object["spec"]),
             "bindings" => return self.bind(&call, &object).await,
@@ -37,8 +41,16 @@ impl Api {
         Ok(response)
     }
 
-    fn review(&self, user: &User, spec: &Value, resource: &kube_spec::Resource) -> Result<Value, ApiError> {
-        let wants = match (is_set(spec, "/resourceAttributes"), is_set(spec, "/nonResourceAttributes")) {
+    fn review(
+        &self,
+        user: &User,
+        spec: &Value,
+        resource: &kube_spec::Resource,
+    ) -> Result<Value, ApiError> {
+        let wants = match (
+            is_set(spec, "/resourceAttributes"),
+            is_set(spec, "/nonResourceAttributes"),
+        ) {
             (true, false) => {
                 let get = |key: &str| text(spec, &format!("/resourceAttributes/{key}"));
                 Attributes {
@@ -57,8 +69,13 @@ impl Api {
                 ..Attributes::default()
             },
             _ => {
-                let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-                return Err(ApiError::invalid(resource, "", &[FieldError::invalid("spec", spec, why)]));
+                let why =
+                    "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+                return Err(ApiError::invalid(
+                    resource,
+                    "",
+                    &[FieldError::invalid("spec", spec, why)],
+                ));
             }
         };
         Ok(json!({"allowed": self.authorizer.allows(user, &wants)}))
@@ -80,7 +97,11 @@ impl Api {
             list(spec, "/audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
         match self.authenticator.token_user(text(spec, "/token"), &audiences) {
             Some(user) => {
-                let audiences = if audiences.is_empty() { vec![self.tokens.issuer().to_owned()] } else { audiences };
+                let audiences = if audiences.is_empty() {
+                    vec![self.tokens.issuer().to_owned()]
+                } else {
+                    audiences
+                };
                 json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
             }
             None => json!({"user": {}, "error": "invalid bearer token"}),

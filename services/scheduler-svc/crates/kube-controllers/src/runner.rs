@@ -88,6 +88,7 @@ fn settle(name: &'static str, queue: &Queue<Key>, key: &Key, result: Result<Agai
                 queue.add_after(key.clone(), pause);
             }
         }
+        Err(error) if error.is_ending_namespace() => queue.forget(key),
         Err(error) if error.is_race() => {
             tracing::debug!(controller = name, %key, %error, "changed meanwhile");
             queue.retry(key.clone());

@@ -101,7 +101,9 @@ impl State {
         if target.kind.namespaced {
             let parent = self.get(&format!("/api/v1/namespaces/{namespace}"))?;
             if parent["metadata"].get("deletionTimestamp").is_some() {
-                let message = format!("namespace {namespace} is being terminated");
+                let message = format!(
+                    "unable to create new content in namespace {namespace} because it is being terminated"
+                );
                 return Err(Failure(403, "Forbidden", message));
             }
             object["metadata"]["namespace"] = json!(namespace);

@@ -18,10 +18,18 @@ pub fn json_patch(target: &Value, operations: &[Value]) -> Result<Value, PatchEr
 
 fn apply(document: &mut Value, operation: &Value) -> Result<(), PatchError> {
     let text = |key: &str| operation.get(key).and_then(Value::as_str);
-    let kind = text("op").ok_or_else(|| PatchError::Malformed("Unexpected kind: unknown".to_owned()))?;
-    let path = text("path").ok_or_else(|| PatchError::Malformed("missing path field".to_owned()))?;
-    let value = || operation.get("value").cloned().ok_or_else(|| PatchError::Malformed("missing value field".to_owned()));
-    let from = || text("from").ok_or_else(|| PatchError::Malformed("missing from field".to_owned()));
+    let kind =
+        text("op").ok_or_else(|| PatchError::Malformed("Unexpected kind: unknown".to_owned()))?;
+    let path =
+        text("path").ok_or_else(|| PatchError::Malformed("missing path field".to_owned()))?;
+    let value = || {
+        operation
+            .get("value")
+            .cloned()
+            .ok_or_else(|| PatchError::Malformed("missing value field".to_owned()))
+    };
+    let from =
+        || text("from").ok_or_else(|| PatchError::Malformed("missing from field".to_owned()));
     match kind {
         "add" => add(document, path, value()?),
         "remove" => remove(document, path).map(drop),
@@ -52,12 +60,16 @@ fn apply(document: &mut Value, operation: &Value) -> Result<(), PatchError> {
 }
 
 fn missing(what: &str, path: &str) -> PatchError {
-    PatchError::Missing(format!("{what} operation does not apply: doc is missing key: {path}: missing value"))
+    PatchError::Missing(format!(
+        "{what} operation does not apply: doc is missing key: {path}: missing value"
+    ))
 }
 
 /// Parent pointer and last token of a path.
 fn split(path: &str) -> Result<(&str, String), PatchError> {
-    let at = path.rfind('/').ok_or_else(|| PatchError::Malformed(format!("invalid JSON pointer: {path:?}")))?;
+    let at = path
+        .rfind('/')
+        .ok_or_else(|| PatchError::Malformed(format!("invalid JSON pointer: {path:?}")))?;
     Ok((&path[..at], path[at + 1..].replace("~1", "/").replace("~0", "~")))
 }
 
@@ -86,9 +98,11 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), PatchError>
 fn remove(document: &mut Value, path: &str) -> Result<Value, PatchError> {
     let (parent, token) = split(path)?;
     match document.pointer_mut(parent) {
-        Some(Value::Object(map)) => map
-            .remove(&token)
-            .ok_or_else(|| PatchError::Missing(format!("remove operation does not apply: doc is missing path: {path:?}: missing value"))),
+        Some(Value::Object(map)) => map.remove(&token).ok_or_else(|| {
+            PatchError::Missing(format!(
+                "remove operation does not apply: doc is missing path: {path:?}: missing value"
+            ))
+        }),
         Some(Value::Array(list)) => {
             let at = index(&token, list.len(), path)?;
             Ok(list.remove(at))
@@ -100,8 +114,11 @@ fn remove(document: &mut Value, path: &str) -> Result<Value, PatchError> {
 fn index(token: &str, len: usize, path: &str) -> Result<usize, PatchError> {
     let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_digit());
     let at = if plain { token.parse::<usize>().ok() } else { None };
-    at.filter(|at| *at < len)
-        .ok_or_else(|| PatchError::Missing(format!("Unable to access invalid index: {token} of {path:?}: invalid index referenced")))
+    at.filter(|at| *at < len).ok_or_else(|| {
+        PatchError::Missing(format!(
+            "Unable to access invalid index: {token} of {path:?}: invalid index referenced"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -128,9 +145,15 @@ mod tests {
     #[test]
     fn failures_say_which_kind() {
         let run = |op| json_patch(&json!({"a": [1]}), &[op]).unwrap_err();
-        assert!(matches!(run(json!({"op": "test", "path": "/a/0", "value": 2})), PatchError::TestFailed(_)));
+        assert!(matches!(
+            run(json!({"op": "test", "path": "/a/0", "value": 2})),
+            PatchError::TestFailed(_)
+        ));
         assert!(matches!(run(json!({"op": "remove", "path": "/x"})), PatchError::Missing(_)));
-        assert!(matches!(run(json!({"op": "add", "path": "/a/7", "value": 2})), PatchError::Missing(_)));
+        assert!(matches!(
+            run(json!({"op": "add", "path": "/a/7", "value": 2})),
+            PatchError::Missing(_)
+        ));
         assert!(matches!(run(json!({"op": "fly", "path": "/a"})), PatchError::Malformed(_)));
         assert!(matches!(run(json!({})), PatchError::Malformed(_)));
     }

@@ -14,7 +14,11 @@ const ORDER: &str = "$setElementOrder/";
 ///
 /// # Errors
 /// When a list item lacks its key or a directive is unknown.
-pub fn strategic_merge(spec: &'static Struct, target: &Value, patch: &Value) -> Result<Value, PatchError> {
+pub fn strategic_merge(
+    spec: &'static Struct,
+    target: &Value,
+    patch: &Value,
+) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
         return Err(PatchError::Malformed("invalid JSON document".to_owned()));
     };
@@ -32,7 +36,9 @@ fn merge_object(
         Some("replace") => return Ok(without_directives(patch)),
         Some("delete") => return Ok(Map::new()),
         Some("merge") => {}
-        Some(other) => return Err(PatchError::Malformed(format!("unrecognized patch type: {other}"))),
+        Some(other) => {
+            return Err(PatchError::Malformed(format!("unrecognized patch type: {other}")));
+        }
     }
     if let Some(retain) = patch.get(RETAIN).and_then(Value::as_array) {
         target.retain(|key, _| retain.iter().any(|k| k.as_str() == Some(key)));
@@ -57,7 +63,8 @@ fn merge_object(
         // A list that only gets a new order.
         if !patch.contains_key(key) {
             let field = spec.and_then(|s| s.field(key)).map(|(_, field)| field);
-            if let (Some(Value::Array(list)), Some(order)) = (target.get_mut(key), order.as_array()) {
+            if let (Some(Value::Array(list)), Some(order)) = (target.get_mut(key), order.as_array())
+            {
                 reorder(list, order, field.and_then(|f| f.merge_key));
             }
         }
@@ -90,12 +97,16 @@ fn merge_value(
             };
             let spec = field.and_then(|f| f.ty.as_struct());
             match field.map(|f| f.ty.target()) {
-                Some(Type::Map(inner)) => merge_map(inner.as_struct(), target, patch).map(Value::Object),
+                Some(Type::Map(inner)) => {
+                    merge_map(inner.as_struct(), target, patch).map(Value::Object)
+                }
                 _ => merge_object(spec, target, patch).map(Value::Object),
             }
         }
         Value::Array(patch) => {
-            let Some(field) = field.filter(|f| f.patch.merge) else { return Ok(Value::Array(patch.clone())) };
+            let Some(field) = field.filter(|f| f.patch.merge) else {
+                return Ok(Value::Array(patch.clone()));
+            };
             let target = match before {
                 Some(Value::Array(list)) => list,
                 _ => Vec::new(),
@@ -138,8 +149,13 @@ fn merge_map(
     Ok(target)
 }
 
-fn merge_list(field: &'static Field, mut target: Vec<Value>, patch: &[Value]) -> Result<Vec<Value>, PatchError> {
-    let directive = |item: &Value, name: &str| item.get(DIRECTIVE).and_then(Value::as_str) == Some(name);
+fn merge_list(
+    field: &'static Field,
+    mut target: Vec<Value>,
+    patch: &[Value],
+) -> Result<Vec<Value>, PatchError> {
+    let directive =
+        |item: &Value, name: &str| item.get(DIRECTIVE).and_then(Value::as_str) == Some(name);
     if patch.iter().any(|item| directive(item, "replace")) {
         return Ok(patch.iter().filter(|i| i.get(DIRECTIVE).is_none()).cloned().collect());
     }
@@ -222,17 +238,28 @@ mod tests {
     fn directives_delete_replace_and_order() {
         let target = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}], "tolerations": [{"key": "x"}]}});
         let patch = json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}], "tolerations": [{"key": "y"}]}});
-        assert_eq!(merge(target.clone(), patch), json!({"spec": {"containers": [{"name": "b"}], "tolerations": [{"key": "y"}]}}));
+        assert_eq!(
+            merge(target.clone(), patch),
+            json!({"spec": {"containers": [{"name": "b"}], "tolerations": [{"key": "y"}]}})
+        );
         let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}], "containers": [{"name": "c"}]}});
         let merged = merge(target, patch);
-        let names: Vec<&str> = merged["spec"]["containers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = merged["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap())
+            .collect();
         assert_eq!(names, ["c", "b", "a"]);
     }
 
     #[test]
     fn finalizers_are_a_set_and_primitives_can_be_deleted() {
         let target = json!({"metadata": {"finalizers": ["a", "b"]}});
-        assert_eq!(merge(target.clone(), json!({"metadata": {"finalizers": ["b", "c"]}}))["metadata"]["finalizers"], json!(["a", "b", "c"]));
+        assert_eq!(
+            merge(target.clone(), json!({"metadata": {"finalizers": ["b", "c"]}}))["metadata"]["finalizers"],
+            json!(["a", "b", "c"])
+        );
         let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}});
         assert_eq!(merge(target, patch)["metadata"]["finalizers"], json!(["b"]));
     }
@@ -241,6 +268,9 @@ mod tests {
     fn retain_keys_drops_the_other_source() {
         let target = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
         let patch = json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}]}});
-        assert_eq!(merge(target, patch), json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}}));
+        assert_eq!(
+            merge(target, patch),
+            json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}})
+        );
     }
 }

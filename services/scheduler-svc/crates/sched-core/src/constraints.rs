@@ -16,25 +16,25 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 const SPREAD: &str = "PodTopologySpread";
 const AFFINITY: &str = "InterPodAffinity";
 
-/// Sums by value of a topology label.
-type Domains = HashMap<String, i64>;
+/// Sums by number of the domain; the first belongs to nodes without the label and stays 0.
+type Domains = Vec<i64>;
 
-/// What the pods on other nodes demand for one incoming pod.
+/// What the pods on other nodes demand for one incoming pod. Topologies are named by number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Constraints {
     hard: Vec<Hard>,
     soft: Vec<Soft>,
-    affinity: Vec<(String, Domains)>,
+    affinity: Vec<(usize, Domains)>,
     /// No pod matches the affinity anywhere, but the pod itself does: it may be the first.
     first: bool,
-    anti: Vec<(String, Domains)>,
-    repelled: Vec<(String, Domains)>,
-    attraction: Vec<(String, Domains)>,
+    anti: Vec<(usize, Domains)>,
+    repelled: Vec<(usize, Domains)>,
+    attraction: Vec<(usize, Domains)>,
 }
 
 #[derive(Debug, Clone)]
 struct Hard {
-    key: String,
+    topology: usize,
     counts: Domains,
     least: i64,
     own: i64,
@@ -43,29 +43,34 @@ struct Hard {
 
 #[derive(Debug, Clone)]
 struct Soft {
-    key: String,
+    topology: usize,
     counts: Domains,
     /// By slot, for the host name.
-    nodes: HashMap<usize, i64>,
+    nodes: Option<HashMap<usize, i64>>,
     max_skew: i64,
 }
 
-fn by_domain(nodes: &Nodes, key: &str, counts: &HashMap<usize, i64>) -> Domains {
-    let mut domains = Domains::new();
+/// Adds the counts to the sums of the domains, `weight` times.
+fn add(
+    nodes: &Nodes,
+    topology: usize,
+    counts: &HashMap<usize, i64>,
+    weight: i64,
+    sums: &mut Domains,
+) {
+    sums.resize(nodes.domains(topology) + 1, 0);
     for (slot, count) in counts {
-        let row = nodes.row(*slot);
-        if let Some(domain) = row.labels.get(key).filter(|_| row.present) {
-            *domains.entry(domain.clone()).or_default() += count;
+        let domain = nodes.domain(topology, *slot);
+        if domain != 0 {
+            sums[domain] += weight * count;
         }
     }
-    domains.retain(|_, sum| *sum != 0);
-    domains
 }
 
 impl Constraints {
     pub(crate) fn of<'a, I, F>(
         pod: &PodInfo,
-        nodes: &Nodes,
+        nodes: &mut Nodes,
         counters: &mut Counters,
         placed: F,
     ) -> Self
@@ -74,70 +79,74 @@ impl Constraints {
         F: Fn() -> I,
     {
         let mut all = Self::default();
-        let mut repelled: HashMap<String, Domains> = HashMap::new();
-        let mut attraction: HashMap<String, Domains> = HashMap::new();
+        let mut repelled: HashMap<usize, Domains> = HashMap::new();
+        let mut attraction: HashMap<usize, Domains> = HashMap::new();
         for (effect, term, counts) in counters.concerning(pod) {
+            let topology = nodes.topology(&term.key);
             let (sums, weight) = match effect {
                 Effect::Repel => (&mut repelled, 1),
                 Effect::Attract(weight) => (&mut attraction, *weight),
             };
-            let sums = sums.entry(term.key.clone()).or_default();
-            for (domain, count) in by_domain(nodes, &term.key, counts) {
-                *sums.entry(domain).or_default() += weight * count;
-            }
+            add(nodes, topology, counts, weight, sums.entry(topology).or_default());
+        }
+        for (weight, term) in &pod.preferred {
+            let topology = nodes.topology(&term.key);
+            let counts = counters.count(Question::Terms(vec![term.clone()]), placed());
+            add(nodes, topology, counts, *weight, attraction.entry(topology).or_default());
         }
         let mut count = |terms: Vec<Term>, key: &str| {
-            by_domain(nodes, key, counters.count(Question::Terms(terms), placed()))
+            let topology = nodes.topology(key);
+            let mut sums = Domains::new();
+            add(nodes, topology, counters.count(Question::Terms(terms), placed()), 1, &mut sums);
+            (topology, sums)
         };
-        for (weight, term) in &pod.preferred {
-            let sums = attraction.entry(term.key.clone()).or_default();
-            for (domain, pods) in count(vec![term.clone()], &term.key) {
-                *sums.entry(domain).or_default() += weight * pods;
-            }
-        }
         for term in &pod.affinity {
-            all.affinity.push((term.key.clone(), count(pod.affinity.clone(), &term.key)));
+            all.affinity.push(count(pod.affinity.clone(), &term.key));
         }
         for term in &pod.anti_affinity {
-            all.anti.push((term.key.clone(), count(vec![term.clone()], &term.key)));
+            all.anti.push(count(vec![term.clone()], &term.key));
         }
-        let nobody = all.affinity.iter().all(|(_, domains)| domains.is_empty());
+        let nobody = all.affinity.iter().all(|(_, sums)| sums.iter().all(|sum| *sum == 0));
         let namespaces = counters.namespaces();
         all.first = nobody && pod.affinity.iter().all(|term| means(term, pod, namespaces));
         all.repelled = repelled.into_iter().collect();
-        all.attraction = attraction.into_iter().collect();
-        let keys = |hard: bool| -> Vec<String> {
-            pod.spread.iter().filter(|s| s.hard == hard).map(|s| s.key.clone()).collect()
+        // Sums that cancel out have no say, as if nobody had asked.
+        all.attraction =
+            attraction.into_iter().filter(|(_, s)| s.iter().any(|n| *n != 0)).collect();
+        let mut topologies = |hard: bool| -> Vec<usize> {
+            let own = pod.spread.iter().filter(|s| s.hard == hard);
+            own.map(|s| nodes.topology(&s.key)).collect()
         };
-        let (hard_keys, soft_keys) = (keys(true), keys(false));
+        let (hard_topologies, soft_topologies) = (topologies(true), topologies(false));
         for spread in &pod.spread {
+            let topology = nodes.topology(&spread.key);
             let question = Question::Spread(pod.namespace.clone(), spread.selector.clone());
             let counts = counters.count(question, placed());
             if spread.hard {
-                all.hard.push(hard(spread, pod, nodes, counts, &hard_keys));
+                all.hard.push(hard(spread, pod, nodes, counts, (topology, &hard_topologies)));
             } else {
-                all.soft.push(soft(spread, pod, nodes, counts, &soft_keys));
+                all.soft.push(soft(spread, pod, nodes, counts, (topology, &soft_topologies)));
             }
         }
         all
     }
 
     pub(crate) fn check(&self, nodes: &Nodes, slot: usize) -> Result<(), Rejection> {
-        let labels = &nodes.row(slot).labels;
         for spread in &self.hard {
-            let Some(domain) = labels.get(&spread.key) else {
+            let domain = nodes.domain(spread.topology, slot);
+            if domain == 0 {
                 let reason =
                     "node(s) didn't match pod topology spread constraints (missing required label)";
                 return Err(Rejection::fixed(SPREAD, reason));
-            };
-            let here = spread.counts.get(domain).copied().unwrap_or(0);
-            if here + spread.own - spread.least > spread.max_skew {
+            }
+            if spread.counts[domain] + spread.own - spread.least > spread.max_skew {
                 let reason = "node(s) didn't match pod topology spread constraints";
                 return Err(Rejection::resolvable(SPREAD, reason));
             }
         }
-        let here = |(key, domains): &(String, Domains)| {
-            labels.get(key).map(|domain| domains.get(domain).copied().unwrap_or(0))
+        let here = |(topology, sums): &(usize, Domains)| match nodes.domain(*topology, slot) {
+            0 => None,
+            domain => Some(sums[domain]),
         };
         let lonely = |entry| here(entry).is_none_or(|count| count == 0);
         let unlabeled = self.affinity.iter().any(|entry| here(entry).is_none());
@@ -166,10 +175,7 @@ impl Constraints {
 
     fn affinity_scores(&self, nodes: &Nodes, feasible: &[usize]) -> Vec<i64> {
         let raw = |slot: &usize| {
-            let labels = &nodes.row(*slot).labels;
-            let part = |(key, domains): &(String, Domains)| {
-                labels.get(key).and_then(|d| domains.get(d)).copied().unwrap_or(0)
-            };
+            let part = |(topology, sums): &(usize, Domains)| sums[nodes.domain(*topology, *slot)];
             self.attraction.iter().map(part).sum::<i64>()
         };
         let raw: Vec<i64> = feasible.iter().map(raw).collect();
@@ -187,31 +193,23 @@ impl Constraints {
         if self.soft.is_empty() {
             return vec![0; feasible.len()];
         }
-        let labeled = |slot: &usize| {
-            let labels = &nodes.row(*slot).labels;
-            self.soft.iter().all(|s| labels.contains_key(&s.key))
-        };
+        let labeled = |slot: &usize| self.soft.iter().all(|s| nodes.domain(s.topology, *slot) != 0);
         let counted: Vec<usize> = feasible.iter().copied().filter(labeled).collect();
-        let weights: Vec<f64> = self
-            .soft
-            .iter()
-            .map(|soft| {
-                let domains = if soft.key == HOSTNAME {
-                    counted.len()
-                } else {
-                    let of = |slot: &usize| nodes.row(*slot).labels.get(&soft.key);
-                    counted.iter().filter_map(of).collect::<std::collections::HashSet<_>>().len()
-                };
-                ((domains + 2) as f64).ln()
-            })
-            .collect();
+        let weight = |soft: &Soft| {
+            let domains = if soft.nodes.is_some() {
+                counted.len()
+            } else {
+                let of = |slot: &usize| nodes.domain(soft.topology, *slot);
+                counted.iter().map(of).collect::<std::collections::HashSet<_>>().len()
+            };
+            ((domains + 2) as f64).ln()
+        };
+        let weights: Vec<f64> = self.soft.iter().map(weight).collect();
         let raw = |slot: usize| {
-            let labels = &nodes.row(slot).labels;
             let part = |(soft, weight): (&Soft, &f64)| {
-                let count = if soft.key == HOSTNAME {
-                    soft.nodes.get(&slot).copied().unwrap_or(0)
-                } else {
-                    labels.get(&soft.key).and_then(|d| soft.counts.get(d)).copied().unwrap_or(0)
+                let count = match &soft.nodes {
+                    Some(nodes) => nodes.get(&slot).copied().unwrap_or(0),
+                    None => soft.counts[nodes.domain(soft.topology, slot)],
                 };
                 count as f64 * weight + (soft.max_skew - 1) as f64
             };
@@ -233,11 +231,11 @@ fn bounds(values: impl Iterator<Item = i64> + Clone) -> (i64, i64) {
     (values.clone().min().unwrap_or(0), values.max().unwrap_or(0))
 }
 
-/// Whether the nodes of a slot count for a spread constraint of the pod.
-fn counts(spread: &Spread, pod: &PodInfo, nodes: &Nodes, slot: usize, keys: &[String]) -> bool {
+/// Whether the node of a slot counts for a spread constraint of the pod.
+fn counts(spread: &Spread, pod: &PodInfo, nodes: &Nodes, slot: usize, all: &[usize]) -> bool {
     let row = nodes.row(slot);
     row.present
-        && keys.iter().all(|key| row.labels.contains_key(key))
+        && all.iter().all(|topology| nodes.domain(*topology, slot) != 0)
         && (!spread.honor_affinity || pod.class.selects(&row.name, &row.labels))
         && (!spread.honor_taints || untolerated(&row.taints, &pod.class.tolerations).is_none())
 }
@@ -247,19 +245,22 @@ fn hard(
     pod: &PodInfo,
     nodes: &Nodes,
     pods: &HashMap<usize, i64>,
-    keys: &[String],
+    (topology, all): (usize, &[usize]),
 ) -> Hard {
-    let mut domains = Domains::new();
-    for slot in (0..nodes.slots()).filter(|slot| counts(spread, pod, nodes, *slot, keys)) {
-        let domain = nodes.row(slot).labels[&spread.key].clone();
-        *domains.entry(domain).or_default() += pods.get(&slot).copied().unwrap_or(0);
+    let mut sums = vec![0; nodes.domains(topology) + 1];
+    let mut seen = vec![false; sums.len()];
+    for slot in (0..nodes.slots()).filter(|slot| counts(spread, pod, nodes, *slot, all)) {
+        let domain = nodes.domain(topology, slot);
+        seen[domain] = true;
+        sums[domain] += pods.get(&slot).copied().unwrap_or(0);
     }
-    let few = (domains.len() as i64) < spread.min_domains;
-    let least = domains.values().min().copied().unwrap_or(i64::from(i32::MAX));
+    let present = || sums.iter().zip(&seen).filter(|(_, seen)| **seen).map(|(sum, _)| *sum);
+    let few = (present().count() as i64) < spread.min_domains;
+    let least = present().min().unwrap_or(i64::from(i32::MAX));
     Hard {
-        key: spread.key.clone(),
-        counts: domains,
+        topology,
         least: if few { 0 } else { least },
+        counts: sums,
         own: i64::from(spread.selector.matches(&pod.labels)),
         max_skew: spread.max_skew,
     }
@@ -270,15 +271,13 @@ fn soft(
     pod: &PodInfo,
     nodes: &Nodes,
     pods: &HashMap<usize, i64>,
-    keys: &[String],
+    (topology, all): (usize, &[usize]),
 ) -> Soft {
-    let counted = |slot: &&usize| counts(spread, pod, nodes, **slot, keys);
+    let counted = |slot: &&usize| counts(spread, pod, nodes, **slot, all);
     let kept: HashMap<usize, i64> =
         pods.keys().filter(counted).map(|slot| (*slot, pods[slot])).collect();
-    Soft {
-        key: spread.key.clone(),
-        counts: by_domain(nodes, &spread.key, &kept),
-        nodes: pods.clone(),
-        max_skew: spread.max_skew,
-    }
+    let mut sums = Domains::new();
+    add(nodes, topology, &kept, 1, &mut sums);
+    let by_node = (spread.key == HOSTNAME).then(|| pods.clone());
+    Soft { topology, counts: sums, nodes: by_node, max_skew: spread.max_skew }
 }

@@ -299,7 +299,7 @@ impl Engine {
     pub(crate) fn constraints(&mut self, pod: &PodInfo) -> Constraints {
         let pods = &self.pods;
         let placed = || pods.values().map(|(slot, pod)| (*slot, pod));
-        Constraints::of(pod, &self.nodes, &mut self.counters, placed)
+        Constraints::of(pod, &mut self.nodes, &mut self.counters, placed)
     }
 
     fn touch(&mut self, slot: usize) {

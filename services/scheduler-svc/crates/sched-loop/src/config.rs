@@ -13,6 +13,7 @@ use crate::Error;
 /// Flags, under kube-scheduler's names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Scheduler")]
+#[group(skip)]
 pub struct Config {
     /// KubeSchedulerConfiguration file.
     #[arg(long, value_name = "FILE")]

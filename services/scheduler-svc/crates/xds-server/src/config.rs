@@ -8,6 +8,7 @@ use flotilla_config::ListenAddr;
 /// Settings of the xDS server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "xDS server")]
+#[group(skip)]
 pub struct Config {
     /// Where proxies get their configuration (gRPC without TLS).
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:18000")]

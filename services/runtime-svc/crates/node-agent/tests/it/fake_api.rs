@@ -90,7 +90,13 @@ impl FakeApi {
     }
 }
 
-fn record(store: &mut Store, news: &watch::Sender<u64>, kind: &'static str, collection: &str, mut object: Value) -> Value {
+fn record(
+    store: &mut Store,
+    news: &watch::Sender<u64>,
+    kind: &'static str,
+    collection: &str,
+    mut object: Value,
+) -> Value {
     store.version += 1;
     object["metadata"]["resourceVersion"] = store.version.to_string().into();
     store.log.push((store.version, collection.to_owned(), kind, object.clone()));
@@ -98,17 +104,29 @@ fn record(store: &mut Store, news: &watch::Sender<u64>, kind: &'static str, coll
     object
 }
 
-fn put(store: &Mutex<Store>, news: &watch::Sender<u64>, collection: &str, mut object: Value) -> Value {
+fn put(
+    store: &Mutex<Store>,
+    news: &watch::Sender<u64>,
+    collection: &str,
+    mut object: Value,
+) -> Value {
     let mut store = store.lock();
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-    if let Some(namespace) = collection.split("/namespaces/").nth(1).and_then(|rest| rest.split('/').next()) {
+    if let Some(namespace) =
+        collection.split("/namespaces/").nth(1).and_then(|rest| rest.split('/').next())
+    {
         object["metadata"]["namespace"] = namespace.into();
     }
     let known = store.objects.get(&(collection.to_owned(), name.clone())).cloned();
     if object["metadata"]["uid"].is_null() {
         object["metadata"]["uid"] = match &known {
             Some(known) => known["metadata"]["uid"].clone(),
-            None => format!("{:08x}-0000-4000-8000-{:012x}", rand::random::<u32>(), rand::random::<u32>()).into(),
+            None => format!(
+                "{:08x}-0000-4000-8000-{:012x}",
+                rand::random::<u32>(),
+                rand::random::<u32>()
+            )
+            .into(),
         };
     }
     let kind = if known.is_some() { "MODIFIED" } else { "ADDED" };
@@ -117,7 +135,13 @@ fn put(store: &Mutex<Store>, news: &watch::Sender<u64>, collection: &str, mut ob
     object
 }
 
-fn delete(store: &Mutex<Store>, news: &watch::Sender<u64>, collection: &str, name: &str, grace: Option<i64>) -> Option<Value> {
+fn delete(
+    store: &Mutex<Store>,
+    news: &watch::Sender<u64>,
+    collection: &str,
+    name: &str,
+    grace: Option<i64>,
+) -> Option<Value> {
     let mut store = store.lock();
     let key = (collection.to_owned(), name.to_owned());
     let mut object = store.objects.get(&key)?.clone();
@@ -143,10 +167,18 @@ fn status(code: u16, reason: &str, message: &str) -> Response {
 fn split(path: &str) -> Option<(String, Option<String>, Option<String>)> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let prefix = if parts.first()? == &"api" { 2 } else { 3 };
-    let start = if parts.get(prefix) == Some(&"namespaces") && parts.len() > prefix + 2 { prefix + 2 } else { prefix };
+    let start = if parts.get(prefix) == Some(&"namespaces") && parts.len() > prefix + 2 {
+        prefix + 2
+    } else {
+        prefix
+    };
     parts.get(start)?;
     let collection = format!("/{}", parts[..=start].join("/"));
-    Some((collection, parts.get(start + 1).map(|s| (*s).to_owned()), parts.get(start + 2).map(|s| (*s).to_owned())))
+    Some((
+        collection,
+        parts.get(start + 1).map(|s| (*s).to_owned()),
+        parts.get(start + 2).map(|s| (*s).to_owned()),
+    ))
 }
 
 async fn handle(State(shared): State<Shared>, request: Request) -> Response {
@@ -158,7 +190,9 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = parts.uri.path().to_owned();
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    let Some((collection, name, sub)) = split(&path) else { return status(404, "NotFound", "no such path") };
+    let Some((collection, name, sub)) = split(&path) else {
+        return status(404, "NotFound", "no such path");
+    };
     if parts.method != Method::GET {
         *shared.store.lock().writes.entry(path.clone()).or_default() += 1;
     }
@@ -214,7 +248,11 @@ fn matches(wanted: &str, collection: &str, query: &str, object: &Value) -> bool 
     if wanted != collection && !across {
         return false;
     }
-    match query.split("spec.nodeName%3D").nth(1).map(|rest| rest.split('&').next().unwrap_or_default()) {
+    match query
+        .split("spec.nodeName%3D")
+        .nth(1)
+        .map(|rest| rest.split('&').next().unwrap_or_default())
+    {
         Some(node) => object["spec"]["nodeName"] == node,
         None => true,
     }
@@ -222,7 +260,12 @@ fn matches(wanted: &str, collection: &str, query: &str, object: &Value) -> bool 
 
 fn watch_collection(shared: Shared, collection: String, query: &str) -> Response {
     let query = query.to_owned();
-    let from = query.split("resourceVersion=").nth(1).and_then(|rest| rest.split('&').next()).and_then(|v| v.parse().ok()).unwrap_or(0);
+    let from = query
+        .split("resourceVersion=")
+        .nth(1)
+        .and_then(|rest| rest.split('&').next())
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(64);
     tokio::spawn(async move {
         let mut sent: u64 = from;
@@ -240,7 +283,8 @@ fn watch_collection(shared: Shared, collection: String, query: &str) -> Response
                 if !matches(&collection, &place, &query, &object) {
                     continue;
                 }
-                let mut line = serde_json::to_vec(&json!({"type": kind, "object": object})).unwrap();
+                let mut line =
+                    serde_json::to_vec(&json!({"type": kind, "object": object})).unwrap();
                 line.push(b'\n');
                 if sender.send(Ok(line.into())).await.is_err() {
                     return;
@@ -265,7 +309,9 @@ fn merge(target: &mut Value, patch: &Value) {
         match (change, fields.get_mut(name)) {
             (Value::Null, _) => drop(fields.remove(name)),
             (Value::Object(_), Some(known)) if known.is_object() => merge(known, change),
-            (Value::Array(items), Some(Value::Array(known))) if matches!(name.as_str(), "conditions" | "addresses") => {
+            (Value::Array(items), Some(Value::Array(known)))
+                if matches!(name.as_str(), "conditions" | "addresses") =>
+            {
                 for item in items {
                     match known.iter_mut().find(|old| old["type"] == item["type"]) {
                         Some(old) => merge(old, item),
@@ -280,7 +326,12 @@ fn merge(target: &mut Value, patch: &Value) {
 
 fn without_nulls(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), without_nulls(v))).collect::<serde_json::Map<_, _>>().into(),
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| (k.clone(), without_nulls(v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         other => other.clone(),
     }
 }

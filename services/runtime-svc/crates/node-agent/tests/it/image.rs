@@ -12,7 +12,10 @@ pub const BUSYBOX: &str = "flotilla.test/busybox:1";
 /// What sandboxes run.
 pub const PAUSE: &str = "flotilla.test/pause:1";
 
-const APPLETS: &[&str] = &["sh", "sleep", "cat", "echo", "ls", "httpd", "wget", "nc", "touch", "rm", "true", "false", "kill", "id", "env", "date", "mkdir", "head", "seq"];
+const APPLETS: &[&str] = &[
+    "sh", "sleep", "cat", "echo", "ls", "httpd", "wget", "nc", "touch", "rm", "true", "false",
+    "kill", "id", "env", "date", "mkdir", "head", "seq",
+];
 
 /// Writes a docker archive with both images.
 pub fn write_archive(path: &Path) {
@@ -39,7 +42,10 @@ pub fn write_archive(path: &Path) {
 }
 
 fn layer() -> Vec<u8> {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok()).expect("busybox-static is installed");
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .find_map(|path| std::fs::read(path).ok())
+        .expect("busybox-static is installed");
     let mut layer = Builder::new(Vec::new());
     for dir in ["bin/", "dev/", "etc/", "proc/", "sys/", "tmp/", "www/"] {
         let mut header = Header::new_gnu();

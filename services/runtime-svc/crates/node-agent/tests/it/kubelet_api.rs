@@ -19,8 +19,13 @@ fn kubelet_api_answers_those_who_may_ask() {
     let ask = |path: &str| rig.kubelet(path, Some("letmein"));
     let pods: Value = serde_json::from_str(&ask("/pods").1).unwrap();
     assert_eq!(pods["items"][0]["metadata"]["name"], "a");
-    eventually("the log is written", Duration::from_secs(10), || ask("/containerLogs/default/a/a").1.contains("err"));
-    assert_eq!(ask("/containerLogs/default/a/a?tailLines=3&stream=Stdout").1, "line 4\nline 5\n".to_owned());
+    eventually("the log is written", Duration::from_secs(10), || {
+        ask("/containerLogs/default/a/a").1.contains("err")
+    });
+    assert_eq!(
+        ask("/containerLogs/default/a/a?tailLines=3&stream=Stdout").1,
+        "line 4\nline 5\n".to_owned()
+    );
     assert_eq!(ask("/containerLogs/default/a/a?limitBytes=9&stream=Stdout").1, "line 1\nli");
     assert!(ask("/containerLogs/default/a/a?timestamps=true&tailLines=1").1.starts_with("20"));
     assert_eq!(ask("/containerLogs/default/a/a?tailLines=x").0, 422);
@@ -28,9 +33,13 @@ fn kubelet_api_answers_those_who_may_ask() {
     assert_eq!(ask("/containerLogs/default/none/a").0, 404);
     assert_eq!(ask("/containerLogs/default/a/a?previous=true").0, 400);
     eventually("figures show the container", Duration::from_secs(30), || {
-        ask("/metrics/resource").1.contains("container_memory_working_set_bytes{container=\"a\",namespace=\"default\",pod=\"a\"}")
+        ask("/metrics/resource").1.contains(
+            "container_memory_working_set_bytes{container=\"a\",namespace=\"default\",pod=\"a\"}",
+        )
     });
-    assert!(ask("/metrics/cadvisor").1.contains("container_cpu_usage_seconds_total{container=\"a\""));
+    assert!(
+        ask("/metrics/cadvisor").1.contains("container_cpu_usage_seconds_total{container=\"a\"")
+    );
     let summary: Value = serde_json::from_str(&ask("/stats/summary").1).unwrap();
     assert_eq!(summary["pods"][0]["podRef"]["name"], "a");
     assert!(ask("/metrics").1.contains("kubelet_running_pods 1"));

@@ -24,15 +24,34 @@ fn probes_decide_about_readiness_and_life() {
     let pod = rig.until_ready("web");
     assert_eq!(status(&pod, "a")["restartCount"], 0);
     let exec = |command: &[&str]| {
-        let id = status(&rig.pod("web"), "a")["containerID"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let id = status(&rig.pod("web"), "a")["containerID"]
+            .as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned();
         let mut ctr = std::process::Command::new("ctr");
-        ctr.arg("-a").arg(rig.path("c.sock")).args(["-n", "k8s.io", "task", "exec", "--exec-id", &format!("x{}", rand::random::<u16>()), &id]).args(command);
+        ctr.arg("-a")
+            .arg(rig.path("c.sock"))
+            .args([
+                "-n",
+                "k8s.io",
+                "task",
+                "exec",
+                "--exec-id",
+                &format!("x{}", rand::random::<u16>()),
+                &id,
+            ])
+            .args(command);
         assert!(ctr.status().unwrap().success());
     };
     exec(&["sh", "-c", "rm /www/index.html"]);
     rig.until("web", "it is no longer ready", |pod| condition(pod, "Ready") == "False");
     rig.until_event("web", "Unhealthy");
-    let pod = rig.until("web", "liveness restarts it", |pod| status(pod, "a")["restartCount"] == 1 && condition(pod, "Ready") == "True");
+    let pod = rig.until("web", "liveness restarts it", |pod| {
+        status(pod, "a")["restartCount"] == 1 && condition(pod, "Ready") == "True"
+    });
     assert_eq!(status(&pod, "a")["lastState"]["terminated"]["exitCode"], 137);
     let event = rig.until_event("web", "Killing");
     assert_eq!(event["message"], "Container a failed liveness probe, will be restarted");
@@ -43,10 +62,17 @@ fn crash_loop_restarts_at_once_and_then_pauses() {
     let Some(mut rig) = rig("crash_loop_restarts_at_once_and_then_pauses") else { return };
     rig.start_agent();
     rig.create("crash", json!({"containers": [{"name": "a", "command": ["sh", "-c", "echo run; exit 3"]}, {"name": "b", "command": ["sleep", "1000"]}]}));
-    let pod = rig.until("crash", "it pauses after one restart", |pod| status(pod, "a")["state"]["waiting"]["reason"] == "CrashLoopBackOff");
+    let pod = rig.until("crash", "it pauses after one restart", |pod| {
+        status(pod, "a")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    });
     assert_eq!(status(&pod, "a")["restartCount"], 1);
     assert_eq!(status(&pod, "a")["lastState"]["terminated"]["exitCode"], 3);
-    assert!(status(&pod, "a")["state"]["waiting"]["message"].as_str().unwrap().starts_with("back-off 10s restarting failed container=a pod=crash_default("));
+    assert!(
+        status(&pod, "a")["state"]["waiting"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("back-off 10s restarting failed container=a pod=crash_default(")
+    );
     assert_eq!(pod["status"]["phase"], "Running");
     assert_eq!(status(&pod, "b")["ready"], true);
     rig.until_event("crash", "BackOff");

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use flotilla_proto::cri::runtime::v1::runtime_service_client::RuntimeServiceClient;
-use flotilla_proto::cri::runtime::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
+use flotilla_proto::cri::runtime::v1::{
+    ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest,
+};
 use flotilla_server::Shutdown;
 use flotilla_testkit::{Process, skip_unless_program, skip_unless_root};
 use serde_json::{Value, json};
@@ -41,7 +43,9 @@ pub struct Rig {
 
 /// A rig, unless this machine lacks what it needs.
 pub fn rig(test: &str) -> Option<Rig> {
-    if skip_unless_root(test) || ["containerd", "runc", "ctr", "busybox"].iter().any(|p| skip_unless_program(test, p)) {
+    if skip_unless_root(test)
+        || ["containerd", "runc", "ctr", "busybox"].iter().any(|p| skip_unless_program(test, p))
+    {
         return None;
     }
     if !std::path::Path::new("/usr/lib/cni/ptp").exists() {
@@ -64,7 +68,13 @@ pub fn rig(test: &str) -> Option<Rig> {
     rig.start_containerd();
     let archive = rig.path("images.tar");
     image::write_archive(&archive);
-    let import = Command::new("ctr").args(["-a"]).arg(rig.path("c.sock")).args(["-n", "k8s.io", "images", "import"]).arg(&archive).output().unwrap();
+    let import = Command::new("ctr")
+        .args(["-a"])
+        .arg(rig.path("c.sock"))
+        .args(["-n", "k8s.io", "images", "import"])
+        .arg(&archive)
+        .output()
+        .unwrap();
     assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
     Some(rig)
 }
@@ -108,8 +118,11 @@ state = "{dir}/state"
             image::PAUSE
         );
         std::fs::write(self.path("config.toml"), config).unwrap();
-        let mut containerd = Process::spawn(Command::new("containerd").arg("-c").arg(self.path("config.toml")));
-        containerd.wait_until("it boots", PATIENCE, |output| output.contains("containerd successfully booted"));
+        let mut containerd =
+            Process::spawn(Command::new("containerd").arg("-c").arg(self.path("config.toml")));
+        containerd.wait_until("it boots", PATIENCE, |output| {
+            output.contains("containerd successfully booted")
+        });
         self.containerd = Some(containerd);
     }
 
@@ -169,15 +182,13 @@ state = "{dir}/state"
     /// Creates a pod bound to the node. `spec` lacks what every pod has.
     pub fn create(&self, name: &str, mut spec: Value) {
         spec["nodeName"] = NODE.into();
-        if spec["terminationGracePeriodSeconds"].is_null() {
-            spec["terminationGracePeriodSeconds"] = 1.into();
-        }
+        spec.as_object_mut().unwrap().entry("terminationGracePeriodSeconds").or_insert(1.into());
         for list in ["containers", "initContainers"] {
-            for container in spec[list].as_array_mut().into_iter().flatten() {
-                container["image"] = container.get("image").cloned().unwrap_or(image::BUSYBOX.into());
-                if container["imagePullPolicy"].is_null() {
-                    container["imagePullPolicy"] = "IfNotPresent".into();
-                }
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+            {
+                let fields = container.as_object_mut().unwrap();
+                fields.entry("image").or_insert(image::BUSYBOX.into());
+                fields.entry("imagePullPolicy").or_insert("IfNotPresent".into());
             }
         }
         self.api.put(PODS, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}));
@@ -197,8 +208,15 @@ state = "{dir}/state"
                 return pod;
             }
             if Instant::now() > deadline {
-                let events: Vec<String> = self.events(name).iter().map(|e| format!("{} {}", e["reason"], e["message"])).collect();
-                panic!("{name}: {what}: not within {PATIENCE:?}\nstatus: {:#}\nevents: {events:#?}", pod["status"]);
+                let events: Vec<String> = self
+                    .events(name)
+                    .iter()
+                    .map(|e| format!("{} {}", e["reason"], e["message"]))
+                    .collect();
+                panic!(
+                    "{name}: {what}: not within {PATIENCE:?}\nstatus: {:#}\nevents: {events:#?}",
+                    pod["status"]
+                );
             }
             std::thread::sleep(Duration::from_millis(30));
         }
@@ -218,10 +236,16 @@ state = "{dir}/state"
     pub fn until_event(&self, name: &str, reason: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(event) = self.events(name).into_iter().find(|event| event["reason"] == reason) {
+            if let Some(event) =
+                self.events(name).into_iter().find(|event| event["reason"] == reason)
+            {
                 return event;
             }
-            assert!(Instant::now() < deadline, "{name}: no event {reason}: {:#?}", self.events(name));
+            assert!(
+                Instant::now() < deadline,
+                "{name}: no event {reason}: {:#?}",
+                self.events(name)
+            );
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -233,7 +257,8 @@ state = "{dir}/state"
         if let Some(token) = token {
             curl.args(["-H", &format!("Authorization: Bearer {token}")]);
         }
-        let output = curl.arg(format!("https://127.0.0.1:{}{path}", self.kubelet_port)).output().unwrap();
+        let output =
+            curl.arg(format!("https://127.0.0.1:{}{path}", self.kubelet_port)).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, code) = text.rsplit_once('\n').unwrap_or(("", "0"));
         (code.parse().unwrap_or(0), body.to_owned())
@@ -241,14 +266,19 @@ state = "{dir}/state"
 
     fn client(&self) -> RuntimeServiceClient<tonic::transport::Channel> {
         let _inside = self.runtime.enter();
-        RuntimeServiceClient::new(flotilla_client::channel(&format!("unix://{}", self.path("c.sock").display())).unwrap())
+        RuntimeServiceClient::new(
+            flotilla_client::channel(&format!("unix://{}", self.path("c.sock").display())).unwrap(),
+        )
     }
 
     /// Ids of the sandboxes containerd knows.
     pub fn sandboxes(&self) -> Vec<String> {
         let mut client = self.client();
-        let listed = self.runtime.block_on(client.list_pod_sandbox(ListPodSandboxRequest::default()));
-        listed.map(|listed| listed.into_inner().items.into_iter().map(|s| s.id).collect()).unwrap_or_default()
+        let listed =
+            self.runtime.block_on(client.list_pod_sandbox(ListPodSandboxRequest::default()));
+        listed
+            .map(|listed| listed.into_inner().items.into_iter().map(|s| s.id).collect())
+            .unwrap_or_default()
     }
 }
 
@@ -260,12 +290,20 @@ impl Drop for Rig {
         }
         let mut client = self.client();
         for id in self.sandboxes() {
-            let _ = self.runtime.block_on(client.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }));
-            let _ = self.runtime.block_on(client.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }));
+            let _ = self.runtime.block_on(
+                client.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }),
+            );
+            let _ = self.runtime.block_on(
+                client.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }),
+            );
         }
         self.stop_containerd();
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut mounts: Vec<&str> = table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|m| PathBuf::from(m).starts_with(self.dir.path())).collect();
+        let mut mounts: Vec<&str> = table
+            .lines()
+            .filter_map(|l| l.split(' ').nth(4))
+            .filter(|m| PathBuf::from(m).starts_with(self.dir.path()))
+            .collect();
         mounts.sort_by_key(|m| std::cmp::Reverse(m.len()));
         for mount in mounts {
             let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
@@ -288,7 +326,11 @@ fn remove_cgroup(path: &std::path::Path) {
 
 pub fn condition(pod: &Value, kind: &str) -> String {
     let all = pod["status"]["conditions"].as_array().into_iter().flatten();
-    all.filter(|c| c["type"] == kind).filter_map(|c| c["status"].as_str()).next().unwrap_or_default().to_owned()
+    all.filter(|c| c["type"] == kind)
+        .filter_map(|c| c["status"].as_str())
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
@@ -301,6 +343,9 @@ pub fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
 /// Shows the agent's log when the environment asks for it.
 fn show_log() {
     if std::env::var_os("FLT_LOG").is_some() {
-        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_test_writer()
+            .try_init();
     }
 }

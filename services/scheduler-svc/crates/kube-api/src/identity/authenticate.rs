@@ -66,10 +66,15 @@ impl Authenticator {
     ) -> Result<Self, String> {
         let mut tokens = HashMap::new();
         for file in files {
-            let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| format!("cannot read {}: {e}", file.display()))?;
             for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
                 let (token, user) = parse_line(line).ok_or_else(|| {
-                    format!("{}:{}: a line is token,user,uid,\"group1,group2\"", file.display(), number + 1)
+                    format!(
+                        "{}:{}: a line is token,user,uid,\"group1,group2\"",
+                        file.display(),
+                        number + 1
+                    )
                 })?;
                 tokens.insert(token, user);
             }
@@ -79,10 +84,10 @@ impl Authenticator {
 
     /// The user of a request; `None` when its credentials are wrong or it has none and needs some.
     pub fn user(&self, peer: Option<&PeerInfo>, headers: &HeaderMap) -> Option<User> {
-        if let Some(leaf) = peer.and_then(|p| p.certificates.first()) {
-            if let Some(user) = certificate_user(leaf) {
-                return Some(user);
-            }
+        if let Some(leaf) = peer.and_then(|p| p.certificates.first())
+            && let Some(user) = certificate_user(leaf)
+        {
+            return Some(user);
         }
         match headers.get(AUTHORIZATION) {
             None if self.anonymous => Some(User::anonymous()),
@@ -107,8 +112,10 @@ impl Authenticator {
         if !subject.is_alive(&self.cache) {
             return None;
         }
-        let groups =
-            vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{}", subject.namespace)];
+        let groups = vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{}", subject.namespace),
+        ];
         let name = format!("system:serviceaccount:{}:{}", subject.namespace, subject.name);
         Some(User::authenticated(name, subject.uid, groups))
     }
@@ -121,7 +128,8 @@ fn parse_line(line: &str) -> Option<(String, User)> {
         return None;
     }
     let groups = parts.next().unwrap_or_default().trim_matches('"');
-    let groups = groups.split(',').map(str::trim).filter(|g| !g.is_empty()).map(str::to_owned).collect();
+    let groups =
+        groups.split(',').map(str::trim).filter(|g| !g.is_empty()).map(str::to_owned).collect();
     Some((token.to_owned(), User::authenticated(name.to_owned(), uid.to_owned(), groups)))
 }
 
@@ -129,7 +137,8 @@ fn certificate_user(der: &[u8]) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
+    let groups =
+        subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
     Some(User::authenticated(name, String::new(), groups))
 }
 

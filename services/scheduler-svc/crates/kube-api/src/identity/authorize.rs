@@ -29,8 +29,12 @@ impl FromStr for Mode {
             "RBAC" => Ok(Self::Rbac),
             "AlwaysAllow" => Ok(Self::AlwaysAllow),
             "AlwaysDeny" => Ok(Self::AlwaysDeny),
-            "Node" | "ABAC" | "Webhook" => Err(format!("not supported yet: --authorization-mode={text}")),
-            other => Err(format!("--authorization-mode: {other:?} is not a valid mode (RBAC, AlwaysAllow, AlwaysDeny)")),
+            "Node" | "ABAC" | "Webhook" => {
+                Err(format!("not supported yet: --authorization-mode={text}"))
+            }
+            other => Err(format!(
+                "--authorization-mode: {other:?} is not a valid mode (RBAC, AlwaysAllow, AlwaysDeny)"
+            )),
         }
     }
 }
@@ -75,7 +79,9 @@ impl Authorizer {
         self.modes.iter().any(|mode| match mode {
             Mode::AlwaysAllow => true,
             Mode::AlwaysDeny => false,
-            Mode::Rbac => self.rules(user, wants.namespace).iter().any(|rule| rule_allows(rule, wants)),
+            Mode::Rbac => {
+                self.rules(user, wants.namespace).iter().any(|rule| rule_allows(rule, wants))
+            }
         })
     }
 
@@ -139,9 +145,13 @@ fn rule_allows(rule: &Value, wants: &Attributes<'_>) -> bool {
         return false;
     }
     if wants.resource.is_empty() {
-        return object::list(rule, "/nonResourceURLs").iter().filter_map(Value::as_str).any(|url| {
-            url == "*" || url == wants.path || url.strip_suffix('*').is_some_and(|p| wants.path.starts_with(p))
-        });
+        return object::list(rule, "/nonResourceURLs").iter().filter_map(Value::as_str).any(
+            |url| {
+                url == "*"
+                    || url == wants.path
+                    || url.strip_suffix('*').is_some_and(|p| wants.path.starts_with(p))
+            },
+        );
     }
     let full = if wants.subresource.is_empty() {
         wants.resource.to_owned()
@@ -150,7 +160,8 @@ fn rule_allows(rule: &Value, wants: &Attributes<'_>) -> bool {
     };
     let any_sub = format!("*/{}", wants.subresource);
     let resource_fits = has(rule, "/resources", &full)
-        || (!wants.subresource.is_empty() && object::list(rule, "/resources").iter().any(|r| r == any_sub.as_str()));
+        || (!wants.subresource.is_empty()
+            && object::list(rule, "/resources").iter().any(|r| r == any_sub.as_str()));
     let names = object::list(rule, "/resourceNames");
     has(rule, "/apiGroups", wants.group)
         && resource_fits
@@ -166,7 +177,12 @@ mod tests {
     #[test]
     fn rules_match_as_rbac_says() {
         let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log"]});
-        let wants = |verb, resource, subresource| Attributes { verb, resource, subresource, ..Attributes::default() };
+        let wants = |verb, resource, subresource| Attributes {
+            verb,
+            resource,
+            subresource,
+            ..Attributes::default()
+        };
         assert!(rule_allows(&rule, &wants("get", "pods", "")));
         assert!(rule_allows(&rule, &wants("get", "pods", "log")));
         assert!(!rule_allows(&rule, &wants("get", "pods", "exec")));

@@ -41,7 +41,12 @@ pub fn bootstrap_roles() -> Vec<(&'static str, Value)> {
         list.push(binding(name, name, &[group]));
     }
     if let Some((_, last)) = list.last_mut() {
-        *last = binding("system:public-info-viewer", "system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]).1;
+        *last = binding(
+            "system:public-info-viewer",
+            "system:public-info-viewer",
+            &["system:authenticated", "system:unauthenticated"],
+        )
+        .1;
     }
     list
 }
@@ -70,8 +75,18 @@ fn binding(name: &str, role: &str, groups: &[&str]) -> (&'static str, Value) {
 
 fn workloads(verbs: &[&str], secrets: bool) -> Value {
     let mut core = vec![
-        "configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "pods/log", "pods/status",
-        "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services", "services/status",
+        "configmaps",
+        "endpoints",
+        "events",
+        "persistentvolumeclaims",
+        "pods",
+        "pods/log",
+        "pods/status",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "serviceaccounts",
+        "services",
+        "services/status",
     ];
     if secrets {
         core.extend(["secrets", "pods/attach", "pods/exec", "pods/portforward", "pods/eviction"]);

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use thiserror::Error;
 
@@ -50,7 +50,8 @@ impl Certs {
     /// # Errors
     /// When a file cannot be read or written, or a name cannot be in a certificate.
     pub fn prepare(dir: &Path, names: &[String]) -> Result<Self, CertError> {
-        fs::create_dir_all(dir).map_err(|source| CertError::File { path: dir.to_owned(), source })?;
+        fs::create_dir_all(dir)
+            .map_err(|source| CertError::File { path: dir.to_owned(), source })?;
         let ca_key = key(&dir.join("ca.key"))?;
         let ca_path = dir.join("ca.crt");
         if !ca_path.exists() {
@@ -99,8 +100,11 @@ fn ca_params() -> Result<CertificateParams, rcgen::Error> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "kubernetes");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::CrlSign,
+    ];
     Ok(params)
 }
 
@@ -136,13 +140,19 @@ fn key(path: &Path) -> Result<KeyPair, CertError> {
 fn admin_token(path: &Path) -> Result<String, CertError> {
     if path.exists() {
         let text = read(path)?;
-        if let Some(token) = text.lines().find(|l| l.contains(",system:admin,")).and_then(|l| l.split(',').next()) {
+        if let Some(token) =
+            text.lines().find(|l| l.contains(",system:admin,")).and_then(|l| l.split(',').next())
+        {
             return Ok(token.to_owned());
         }
     }
     let bytes: [u8; 24] = rand::random();
     let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    write(path, format!("{token},system:admin,system:admin,\"system:masters\"\n").as_bytes(), 0o600)?;
+    write(
+        path,
+        format!("{token},system:admin,system:admin,\"system:masters\"\n").as_bytes(),
+        0o600,
+    )?;
     Ok(token)
 }
 

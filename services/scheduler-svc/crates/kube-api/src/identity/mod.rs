@@ -4,6 +4,7 @@ mod authenticate;
 mod authorize;
 mod bootstrap_roles;
 mod certs;
+mod impersonate;
 mod service_tokens;
 
 pub use authenticate::{Authenticator, User};

@@ -5,7 +5,10 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    UnparsedPublicKey,
+};
 use serde_json::{Value, json};
 
 use crate::object;
@@ -42,7 +45,8 @@ impl TokenSubject {
     pub fn is_alive(&self, cache: &Cache) -> bool {
         let exists = |plural: &str, name: &str, uid: &str| {
             let resource = kube_spec::find("", "v1", plural);
-            let entry = resource.and_then(|r| cache.of(r)?.get(&format!("{}/{name}", self.namespace)));
+            let entry =
+                resource.and_then(|r| cache.of(r)?.get(&format!("{}/{name}", self.namespace)));
             entry.is_some_and(|e| uid.is_empty() || object::uid(&e.object) == uid)
         };
         exists("serviceaccounts", &self.name, &self.uid)
@@ -104,7 +108,8 @@ impl ServiceTokens {
             URL_SAFE_NO_PAD.encode(header.to_string()),
             URL_SAFE_NO_PAD.encode(payload.to_string())
         );
-        let signature = self.key.sign(&self.random, signed.as_bytes()).map_err(|e| e.to_string())?;
+        let signature =
+            self.key.sign(&self.random, signed.as_bytes()).map_err(|e| e.to_string())?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
@@ -117,11 +122,18 @@ impl ServiceTokens {
             return None;
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
+        let public =
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         public.verify(signed.as_bytes(), &signature).ok()?;
         let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
         let now = kube_codec::now();
-        let wanted = |aud: &str| if audiences.is_empty() { aud == self.issuer } else { audiences.iter().any(|a| a == aud) };
+        let wanted = |aud: &str| {
+            if audiences.is_empty() {
+                aud == self.issuer
+            } else {
+                audiences.iter().any(|a| a == aud)
+            }
+        };
         let fits = claims["iss"] == self.issuer.as_str()
             && claims["exp"].as_i64()? > now
             && claims["nbf"].as_i64()? <= now + 5
@@ -133,7 +145,11 @@ impl ServiceTokens {
         let bound = ["pod", "secret"].iter().find_map(|kind| {
             let object = own.get(*kind)?;
             let kind = if *kind == "pod" { "Pod" } else { "Secret" };
-            Some((kind.to_owned(), object["name"].as_str()?.to_owned(), object["uid"].as_str()?.to_owned()))
+            Some((
+                kind.to_owned(),
+                object["name"].as_str()?.to_owned(),
+                object["uid"].as_str()?.to_owned(),
+            ))
         });
         Some(TokenSubject {
             namespace: own["namespace"].as_str()?.to_owned(),

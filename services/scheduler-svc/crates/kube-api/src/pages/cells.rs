@@ -39,16 +39,26 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
         ("", "services") => services(),
         ("", "nodes") => nodes(),
         ("", "namespaces") => vec![col("Status", |o| text(o, "/status/phase").into()), age()],
-        ("", "configmaps") => vec![num("Data", |o| (count(o, "/data") + count(o, "/binaryData")).into()), age()],
-        ("", "secrets") => {
-            vec![col("Type", |o| text(o, "/type").into()), num("Data", |o| count(o, "/data").into()), age()]
+        ("", "configmaps") => {
+            vec![num("Data", |o| (count(o, "/data") + count(o, "/binaryData")).into()), age()]
         }
-        ("", "serviceaccounts") => vec![num("Secrets", |o| list(o, "/secrets").len().into()), age()],
+        ("", "secrets") => {
+            vec![
+                col("Type", |o| text(o, "/type").into()),
+                num("Data", |o| count(o, "/data").into()),
+                age(),
+            ]
+        }
+        ("", "serviceaccounts") => {
+            vec![num("Secrets", |o| list(o, "/secrets").len().into()), age()]
+        }
         ("", "endpoints") => vec![col("Endpoints", |o| endpoints(o).into()), age()],
         ("", "persistentvolumeclaims") => claims(),
         ("", "replicationcontrollers") | ("apps" | "batch", _) => workloads::columns(resource),
         (_, "events") => return events(),
-        ("coordination.k8s.io", _) => vec![col("Holder", |o| text(o, "/spec/holderIdentity").into()), age()],
+        ("coordination.k8s.io", _) => {
+            vec![col("Holder", |o| text(o, "/spec/holderIdentity").into()), age()]
+        }
         ("discovery.k8s.io", _) => vec![
             col("AddressType", |o| text(o, "/addressType").into()),
             col("Ports", |o| slice_ports(o).into()),
@@ -61,25 +71,35 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
             col("Parameters", |_| "<none>".into()),
             age(),
         ],
-        ("networking.k8s.io", "networkpolicies") => vec![col("Pod-Selector", |o| selector(&o["spec"]["podSelector"]).into()), age()],
-        ("networking.k8s.io", "ipaddresses") => vec![
-            col("ParentRef", |o| {
-                let parent = &o["spec"]["parentRef"];
-                format!("{}/{}/{}", text(parent, "/resource"), text(parent, "/namespace"), text(parent, "/name")).into()
-            }),
-        ],
+        ("networking.k8s.io", "networkpolicies") => {
+            vec![col("Pod-Selector", |o| selector(&o["spec"]["podSelector"]).into()), age()]
+        }
+        ("networking.k8s.io", "ipaddresses") => vec![col("ParentRef", |o| {
+            let parent = &o["spec"]["parentRef"];
+            format!(
+                "{}/{}/{}",
+                text(parent, "/resource"),
+                text(parent, "/namespace"),
+                text(parent, "/name")
+            )
+            .into()
+        })],
         ("node.k8s.io", _) => vec![col("Handler", |o| text(o, "/handler").into()), age()],
         ("policy", _) => vec![
             col("Min Available", |o| or_na(&o["spec"]["minAvailable"])),
             col("Max Unavailable", |o| or_na(&o["spec"]["maxUnavailable"])),
-            num("Allowed Disruptions", |o| int(o, "/status/disruptionsAllowed").unwrap_or(0).into()),
+            num("Allowed Disruptions", |o| {
+                int(o, "/status/disruptionsAllowed").unwrap_or(0).into()
+            }),
             age(),
         ],
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
             vec![col("Created At", |o| text(o, "/metadata/creationTimestamp").into())]
         }
         ("rbac.authorization.k8s.io", _) => vec![
-            col("Role", |o| format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()),
+            col("Role", |o| {
+                format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()
+            }),
             age(),
         ],
         ("scheduling.k8s.io", _) => vec![
@@ -126,7 +146,9 @@ pub(super) fn age(since: &str) -> String {
 
 /// Seconds as kubectl prints a duration.
 pub(super) fn human(seconds: i64) -> String {
-    let pair = |a: i64, x: char, b: i64, y: char| if b == 0 { format!("{a}{x}") } else { format!("{a}{x}{b}{y}") };
+    let pair = |a: i64, x: char, b: i64, y: char| {
+        if b == 0 { format!("{a}{x}") } else { format!("{a}{x}{b}{y}") }
+    };
     match seconds {
         ..-1 => "<invalid>".to_owned(),
         -1..=0 => "0s".to_owned(),
@@ -149,8 +171,11 @@ pub(super) fn selector(selector: &Value) -> String {
 
 /// A plain map selector as text.
 pub(super) fn labels(labels: Option<&serde_json::Map<String, Value>>) -> String {
-    let terms: Vec<String> =
-        labels.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    let terms: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
     none(terms.join(","))
 }
 
@@ -178,14 +203,22 @@ fn services() -> Vec<Column> {
 }
 
 fn external_ip(service: &Value) -> String {
-    let external: Vec<&str> = list(service, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
+    let external: Vec<&str> =
+        list(service, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
     match text(service, "/spec/type") {
         "ExternalName" => text(service, "/spec/externalName").to_owned(),
         "LoadBalancer" => {
-            let mut all: Vec<&str> = list(service, "/status/loadBalancer/ingress")
-                .iter()
-                .map(|i| if text(i, "/ip").is_empty() { text(i, "/hostname") } else { text(i, "/ip") })
-                .collect();
+            let mut all: Vec<&str> =
+                list(service, "/status/loadBalancer/ingress")
+                    .iter()
+                    .map(|i| {
+                        if text(i, "/ip").is_empty() {
+                            text(i, "/hostname")
+                        } else {
+                            text(i, "/ip")
+                        }
+                    })
+                    .collect();
             all.extend(external);
             if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
         }
@@ -254,7 +287,9 @@ fn claims() -> Vec<Column> {
             modes.join(",").into()
         }),
         col("StorageClass", |o| text(o, "/spec/storageClassName").into()),
-        col("VolumeAttributesClass", |o| none(text(o, "/spec/volumeAttributesClassName").to_owned()).into()),
+        col("VolumeAttributesClass", |o| {
+            none(text(o, "/spec/volumeAttributesClassName").to_owned()).into()
+        }),
         col("Age", |o| age(text(o, "/metadata/creationTimestamp")).into()),
         wide("VolumeMode", |o| text(o, "/spec/volumeMode").into()),
     ]
@@ -310,13 +345,23 @@ fn ingresses() -> Vec<Column> {
             if hosts.is_empty() { "*".into() } else { shortened(&hosts, 3).into() }
         }),
         col("Address", |o| {
-            let all: Vec<&str> = list(o, "/status/loadBalancer/ingress")
-                .iter()
-                .map(|i| if text(i, "/ip").is_empty() { text(i, "/hostname") } else { text(i, "/ip") })
-                .collect();
+            let all: Vec<&str> =
+                list(o, "/status/loadBalancer/ingress")
+                    .iter()
+                    .map(|i| {
+                        if text(i, "/ip").is_empty() {
+                            text(i, "/hostname")
+                        } else {
+                            text(i, "/ip")
+                        }
+                    })
+                    .collect();
             all.join(",").into()
         }),
-        col("Ports", |o| if list(o, "/spec/tls").is_empty() { "80".into() } else { "80, 443".into() }),
+        col(
+            "Ports",
+            |o| if list(o, "/spec/tls").is_empty() { "80".into() } else { "80, 443".into() },
+        ),
         col("Age", |o| age(text(o, "/metadata/creationTimestamp")).into()),
     ]
 }
@@ -331,7 +376,16 @@ fn events() -> Vec<Column> {
     }
     vec![
         col("Last Seen", |o| {
-            seen(o, &["/series/lastObservedTime", "/lastTimestamp", "/deprecatedLastTimestamp", "/eventTime", "/metadata/creationTimestamp"])
+            seen(
+                o,
+                &[
+                    "/series/lastObservedTime",
+                    "/lastTimestamp",
+                    "/deprecatedLastTimestamp",
+                    "/eventTime",
+                    "/metadata/creationTimestamp",
+                ],
+            )
         }),
         col("Type", |o| text(o, "/type").into()),
         col("Reason", |o| text(o, "/reason").into()),
@@ -342,14 +396,31 @@ fn events() -> Vec<Column> {
         wide("Subobject", |o| text(involved(o), "/fieldPath").into()),
         wide("Source", |o| {
             let component = text(o, "/source/component");
-            if component.is_empty() { text(o, "/reportingComponent").into() } else { component.into() }
+            if component.is_empty() {
+                text(o, "/reportingComponent").into()
+            } else {
+                component.into()
+            }
         }),
         col("Message", |o| {
-            let message = if text(o, "/message").is_empty() { text(o, "/note") } else { text(o, "/message") };
+            let message =
+                if text(o, "/message").is_empty() { text(o, "/note") } else { text(o, "/message") };
             message.trim().into()
         }),
-        wide("First Seen", |o| seen(o, &["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime", "/metadata/creationTimestamp"])),
-        wide("Count", |o| int(o, "/count").or_else(|| int(o, "/series/count")).unwrap_or(1).to_string().into()),
+        wide("First Seen", |o| {
+            seen(
+                o,
+                &[
+                    "/firstTimestamp",
+                    "/deprecatedFirstTimestamp",
+                    "/eventTime",
+                    "/metadata/creationTimestamp",
+                ],
+            )
+        }),
+        wide("Count", |o| {
+            int(o, "/count").or_else(|| int(o, "/series/count")).unwrap_or(1).to_string().into()
+        }),
         wide("Name", |o| object::name(o).into()),
     ]
 }
@@ -361,8 +432,17 @@ mod tests {
     #[test]
     fn ages_read_as_kubectl_prints_them() {
         for (seconds, want) in [
-            (0, "0s"), (119, "119s"), (120, "2m"), (150, "2m30s"), (3600, "60m"), (10_800, "3h"), (11_000, "3h3m"),
-            (90_000, "25h"), (200_000, "2d7h"), (864_000, "10d"), (70_000_000, "2y80d"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (150, "2m30s"),
+            (3600, "60m"),
+            (10_800, "3h"),
+            (11_000, "3h3m"),
+            (90_000, "25h"),
+            (200_000, "2d7h"),
+            (864_000, "10d"),
+            (70_000_000, "2y80d"),
         ] {
             assert_eq!(human(seconds), want);
         }

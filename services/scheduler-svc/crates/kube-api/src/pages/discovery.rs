@@ -23,11 +23,14 @@ pub(super) fn group_versions() -> Vec<(&'static str, &'static str)> {
 
 /// The root page.
 pub fn paths() -> Value {
-    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned(), "/apis/".to_owned()];
+    let mut paths =
+        vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned(), "/apis/".to_owned()];
     for (group, version) in group_versions().into_iter().filter(|(g, _)| !g.is_empty()) {
         paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
-    for page in ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
+    for page in
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+    {
         paths.push(page.to_owned());
     }
     json!({"paths": paths})
@@ -37,14 +40,22 @@ pub fn paths() -> Value {
 ///
 /// # Errors
 /// 404 for groups and versions there are not.
-pub fn discovery(route: &Route, headers: &HeaderMap, output: Output) -> Result<Response<Body>, ApiError> {
-    if matches!(route, Route::CoreVersions | Route::Groups) {
-        if let Some(content_type) = aggregated(headers) {
-            let core = matches!(route, Route::CoreVersions);
-            return Ok(respond(200, content_type, aggregate(core).to_string()));
-        }
+pub fn discovery(
+    route: &Route,
+    headers: &HeaderMap,
+    output: Output,
+) -> Result<Response<Body>, ApiError> {
+    if matches!(route, Route::CoreVersions | Route::Groups)
+        && let Some(content_type) = aggregated(headers)
+    {
+        let core = matches!(route, Route::CoreVersions);
+        return Ok(respond(200, content_type, aggregate(core).to_string()));
     }
-    let output = Output { shape: crate::output::Shape::Object, encoding: crate::output::Encoding::Json, ..output };
+    let output = Output {
+        shape: crate::output::Shape::Object,
+        encoding: crate::output::Encoding::Json,
+        ..output
+    };
     match route {
         Route::CoreVersions => Ok(output.respond(
             200,
@@ -52,10 +63,14 @@ pub fn discovery(route: &Route, headers: &HeaderMap, output: Output) -> Result<R
                 "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]}),
         )),
         Route::Groups => {
-            let mut names: Vec<&str> = group_versions().into_iter().map(|(g, _)| g).filter(|g| !g.is_empty()).collect();
+            let mut names: Vec<&str> =
+                group_versions().into_iter().map(|(g, _)| g).filter(|g| !g.is_empty()).collect();
             names.dedup();
             let groups: Vec<Value> = names.into_iter().map(group).collect();
-            Ok(output.respond(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+            Ok(output.respond(
+                200,
+                &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}),
+            ))
         }
         Route::Group(name) if crate::request::group_exists(name) && !name.is_empty() => {
             let mut one = group(name);

@@ -76,7 +76,8 @@ pub fn health(path: &str, query: &Query, ready: bool) -> Option<Response<Body>> 
         "livez" => &["ping"],
         _ => return None,
     };
-    let passes = |name: &str| name == "ping" || ready || query.all("exclude").iter().any(|e| e == name);
+    let passes =
+        |name: &str| name == "ping" || ready || query.all("exclude").iter().any(|e| e == name);
     if !check.is_empty() {
         if !checks.contains(&check) {
             return None;
@@ -93,7 +94,11 @@ pub fn health(path: &str, query: &Query, ready: bool) -> Option<Response<Body>> 
     }
     let mut lines = String::new();
     for name in checks {
-        let line = if passes(name) { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") };
+        let line = if passes(name) {
+            format!("[+]{name} ok\n")
+        } else {
+            format!("[-]{name} failed: reason withheld\n")
+        };
         lines.push_str(&line);
     }
     let verdict = if healthy { "passed" } else { "failed" };

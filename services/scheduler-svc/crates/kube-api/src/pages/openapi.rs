@@ -39,7 +39,10 @@ pub fn openapi_v3(path: &str) -> Result<Response<Body>, ApiError> {
         }
         return Ok(respond(200, "application/json", json!({"paths": paths}).to_string()));
     }
-    let found = versions.into_iter().find(|(g, v)| folder(g, v) == name).ok_or_else(ApiError::no_such_path)?;
+    let found = versions
+        .into_iter()
+        .find(|(g, v)| folder(g, v) == name)
+        .ok_or_else(ApiError::no_such_path)?;
     Ok(respond(200, "application/json", document(found.0, found.1).to_string()))
 }
 
@@ -55,7 +58,8 @@ fn document(group: &str, version: &str) -> Value {
         }
         if !resource.storage.is_empty() {
             let name = component(&format!("{}.{}List", resource.package, resource.kind));
-            let list = kube_spec::types().find(&format!("{}.{}List", resource.package, resource.kind));
+            let list =
+                kube_spec::types().find(&format!("{}.{}List", resource.package, resource.kind));
             if let Some(id) = list {
                 collect(id, &mut wanted, &mut schemas);
                 if let Some(schema) = schemas.get_mut(&name) {
@@ -172,7 +176,11 @@ fn decorate(field: &Field, schema: &mut Value) {
     }
 }
 
-fn schema(ty: &'static Type, seen: &mut BTreeSet<String>, schemas: &mut Map<String, Value>) -> Value {
+fn schema(
+    ty: &'static Type,
+    seen: &mut BTreeSet<String>,
+    schemas: &mut Map<String, Value>,
+) -> Value {
     match ty {
         Type::String | Type::Duration => json!({"type": "string"}),
         Type::Bool => json!({"type": "boolean"}),
@@ -182,7 +190,9 @@ fn schema(ty: &'static Type, seen: &mut BTreeSet<String>, schemas: &mut Map<Stri
         Type::Bytes => json!({"type": "string", "format": "byte"}),
         Type::Time | Type::MicroTime => json!({"type": "string", "format": "date-time"}),
         Type::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
-        Type::IntOrString => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        Type::IntOrString => {
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+        }
         Type::Raw | Type::FieldsV1 => json!({"type": "object"}),
         Type::Struct(id) => {
             collect(*id, seen, schemas);
@@ -198,7 +208,9 @@ fn schema(ty: &'static Type, seen: &mut BTreeSet<String>, schemas: &mut Map<Stri
         }
         Type::Wrap(inner) => schema(inner, seen, schemas),
         Type::List(inner) => json!({"type": "array", "items": schema(inner, seen, schemas)}),
-        Type::Map(inner) => json!({"type": "object", "additionalProperties": schema(inner, seen, schemas)}),
+        Type::Map(inner) => {
+            json!({"type": "object", "additionalProperties": schema(inner, seen, schemas)})
+        }
     }
 }
 
@@ -213,7 +225,10 @@ mod tests {
             let tree: Value = serde_json::from_str(&text).unwrap();
             for part in text.split("\"#/components/schemas/").skip(1) {
                 let name = part.split('"').next().unwrap();
-                assert!(tree["components"]["schemas"].get(name).is_some(), "{group}/{version}: {name}");
+                assert!(
+                    tree["components"]["schemas"].get(name).is_some(),
+                    "{group}/{version}: {name}"
+                );
             }
         }
     }

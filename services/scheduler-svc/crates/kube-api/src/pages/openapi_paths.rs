@@ -59,7 +59,15 @@ fn operation(resource: &Resource, action: &str, writes: bool) -> Value {
         parameters.push(json!({"name": "force", "in": "query", "schema": {"type": "boolean", "uniqueItems": true}}));
     }
     if action == "list" {
-        let names = ["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "watch"];
+        let names = [
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "watch",
+        ];
         parameters.extend(names.map(query));
     }
     let name = component(&format!("{}.{}", resource.package, resource.kind));
@@ -72,7 +80,11 @@ fn operation(resource: &Resource, action: &str, writes: bool) -> Value {
         "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}},
     });
     if writes {
-        let media = if action == "patch" { "application/strategic-merge-patch+json" } else { "application/json" };
+        let media = if action == "patch" {
+            "application/strategic-merge-patch+json"
+        } else {
+            "application/json"
+        };
         operation["requestBody"] = json!({"content": {media: {"schema": schema}}});
     }
     operation

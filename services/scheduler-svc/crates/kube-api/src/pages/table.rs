@@ -7,7 +7,12 @@ use super::cells::{Column, columns};
 use crate::{object, views};
 
 /// A table of objects. `include` says what rows carry: `None`, `Metadata` or `Object`.
-pub fn table(resource: &Resource, objects: &[&Value], metadata: Option<Value>, include: &str) -> Value {
+pub fn table(
+    resource: &Resource,
+    objects: &[&Value],
+    metadata: Option<Value>,
+    include: &str,
+) -> Value {
     let columns = columns(resource);
     let definitions: Vec<Value> = columns.iter().map(definition).collect();
     let rows: Vec<Value> = objects

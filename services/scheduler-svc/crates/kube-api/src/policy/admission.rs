@@ -9,9 +9,14 @@ use crate::object;
 use crate::server::Api;
 
 /// NamespaceLifecycle: the namespace exists and is not on its way out.
-pub(super) async fn namespace_accepts(api: &Api, resource: &Resource, object: &Value) -> Result<(), ApiError> {
+pub(super) async fn namespace_accepts(
+    api: &Api,
+    resource: &Resource,
+    object: &Value,
+) -> Result<(), ApiError> {
     let namespace = object::namespace(object);
-    let resource_ns = find("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
+    let resource_ns =
+        find("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
     let mut entry = api.cache.of(resource_ns).and_then(|c| c.get(namespace));
     if entry.is_none() {
         entry = api.fetch(resource_ns, namespace).await?;
@@ -21,7 +26,8 @@ pub(super) async fn namespace_accepts(api: &Api, resource: &Resource, object: &V
         let why = format!(
             "unable to create new content in namespace {namespace} because it is being terminated"
         );
-        let mut error = ApiError::forbidden(resource.group, resource.plural, object::name(object), why);
+        let mut error =
+            ApiError::forbidden(resource.group, resource.plural, object::name(object), why);
         if let Some(details) = &mut error.details {
             details["causes"] = json!([{"reason": "NamespaceTerminating",
                 "message": format!("namespace {namespace} is being terminated"), "field": "metadata.namespace"}]);
@@ -32,7 +38,11 @@ pub(super) async fn namespace_accepts(api: &Api, resource: &Resource, object: &V
 }
 
 /// Everything else that happens on creation.
-pub(super) async fn mutate_create(api: &Api, resource: &Resource, object: &mut Value) -> Result<(), ApiError> {
+pub(super) async fn mutate_create(
+    api: &Api,
+    resource: &Resource,
+    object: &mut Value,
+) -> Result<(), ApiError> {
     match (resource.group, resource.plural) {
         ("", "pods") => {
             service_account(api, object).await?;
@@ -50,16 +60,22 @@ pub(super) async fn mutate_create(api: &Api, resource: &Resource, object: &mut V
 
 async fn service_account(api: &Api, pod: &mut Value) -> Result<(), ApiError> {
     let spec = object::map_mut(pod, "spec");
-    let given = |key: &str| spec.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
-    let name = given("serviceAccountName").or_else(|| given("serviceAccount")).unwrap_or_else(|| "default".to_owned());
+    let given = |key: &str| {
+        spec.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
+    };
+    let name = given("serviceAccountName")
+        .or_else(|| given("serviceAccount"))
+        .unwrap_or_else(|| "default".to_owned());
     spec.insert("serviceAccountName".to_owned(), name.as_str().into());
     spec.insert("serviceAccount".to_owned(), name.as_str().into());
     if name == "default" {
         return Ok(());
     }
-    let accounts = find("", "v1", "serviceaccounts").ok_or_else(|| ApiError::internal("no serviceaccounts"))?;
+    let accounts = find("", "v1", "serviceaccounts")
+        .ok_or_else(|| ApiError::internal("no serviceaccounts"))?;
     let key = format!("{}/{name}", object::namespace(pod));
-    let known = api.cache.of(accounts).and_then(|c| c.get(&key)).is_some() || api.fetch(accounts, &key).await?.is_some();
+    let known = api.cache.of(accounts).and_then(|c| c.get(&key)).is_some()
+        || api.fetch(accounts, &key).await?.is_some();
     if known {
         return Ok(());
     }
@@ -73,7 +89,8 @@ fn priority(api: &Api, pod: &mut Value) -> Result<(), ApiError> {
         "system-cluster-critical" => (2_000_000_000, "PreemptLowerPriority".to_owned()),
         "system-node-critical" => (2_000_001_000, "PreemptLowerPriority".to_owned()),
         _ => {
-            let classes = find("scheduling.k8s.io", "v1", "priorityclasses").and_then(|r| api.cache.of(r));
+            let classes =
+                find("scheduling.k8s.io", "v1", "priorityclasses").and_then(|r| api.cache.of(r));
             let found = classes.and_then(|c| {
                 if class.is_empty() {
                     c.list("").into_iter().find(|e| e.object["globalDefault"] == true)
@@ -94,7 +111,8 @@ fn priority(api: &Api, pod: &mut Value) -> Result<(), ApiError> {
             }
         }
     };
-    let preemption = if preemption.is_empty() { "PreemptLowerPriority".to_owned() } else { preemption };
+    let preemption =
+        if preemption.is_empty() { "PreemptLowerPriority".to_owned() } else { preemption };
     pod["spec"]["priority"] = value.into();
     object::default_to(&mut pod["spec"], "preemptionPolicy", preemption);
     Ok(())
@@ -123,7 +141,9 @@ fn default_ingress_class(api: &Api, ingress: &mut Value) {
     }
     let classes = find("networking.k8s.io", "v1", "ingressclasses").and_then(|r| api.cache.of(r));
     let default = classes.map(|c| c.list("")).unwrap_or_default().into_iter().find(|e| {
-        e.object.pointer("/metadata/annotations/ingressclass.kubernetes.io~1is-default-class").and_then(Value::as_str)
+        e.object
+            .pointer("/metadata/annotations/ingressclass.kubernetes.io~1is-default-class")
+            .and_then(Value::as_str)
             == Some("true")
     });
     if let Some(class) = default {
@@ -133,7 +153,9 @@ fn default_ingress_class(api: &Api, ingress: &mut Value) {
 
 /// Guaranteed, Burstable or BestEffort.
 pub(super) fn qos_class(pod: &Value) -> &'static str {
-    let containers = object::list(pod, "/spec/containers").iter().chain(object::list(pod, "/spec/initContainers"));
+    let containers = object::list(pod, "/spec/containers")
+        .iter()
+        .chain(object::list(pod, "/spec/initContainers"));
     let (mut any, mut guaranteed) = (false, true);
     for container in containers {
         let amount = |kind: &str, resource: &str| {

@@ -26,7 +26,8 @@ pub fn generated_name(base: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     const LONGEST: usize = 63 - 5;
     let base: String = base.chars().take(LONGEST).collect();
-    let tail: String = (0..5).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect();
+    let tail: String =
+        (0..5).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect();
     format!("{base}{tail}")
 }
 
@@ -61,10 +62,22 @@ pub async fn prepare_create(
 ) -> Result<(Value, Vec<(String, Bytes)>), ApiError> {
     let namespaced = !object::namespace(&object).is_empty();
     let metadata = object::meta_mut(&mut object);
-    if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|v| !v.is_empty() && v != "0") {
-        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    if metadata
+        .get("resourceVersion")
+        .and_then(Value::as_str)
+        .is_some_and(|v| !v.is_empty() && v != "0")
+    {
+        return Err(ApiError::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
-    for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for key in [
+        "resourceVersion",
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
         metadata.remove(key);
     }
     metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
@@ -72,10 +85,10 @@ pub async fn prepare_create(
     if has_generation(resource) {
         metadata.insert("generation".to_owned(), 1.into());
     }
-    if !keeps_status_on_create(resource) {
-        if let Some(fields) = object.as_object_mut() {
-            fields.insert("status".to_owned(), json!({}));
-        }
+    if !keeps_status_on_create(resource)
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.insert("status".to_owned(), json!({}));
     }
     initial_state(resource, &mut object);
     if namespaced {
@@ -86,7 +99,11 @@ pub async fn prepare_create(
     let guards = api.addresses.allocate(api, resource, None, &mut object)?;
     let object = canonical(resource, object)?;
     let errors = validate_create(resource, &object);
-    if errors.is_empty() { Ok((object, guards)) } else { Err(ApiError::invalid(resource, object::name(&object), &errors)) }
+    if errors.is_empty() {
+        Ok((object, guards))
+    } else {
+        Err(ApiError::invalid(resource, object::name(&object), &errors))
+    }
 }
 
 /// Sets what a kind's first state holds.
@@ -99,16 +116,20 @@ fn initial_state(resource: &Resource, object: &mut Value) {
             object["spec"]["finalizers"] = json!(["kubernetes"]);
             object["status"] = json!({"phase": "Active"});
         }
-        "pods" => object["status"] = json!({"phase": "Pending", "qosClass": admission::qos_class(object)}),
-        "persistentvolumeclaims" | "persistentvolumes" => object["status"] = json!({"phase": "Pending"}),
+        "pods" => {
+            object["status"] = json!({"phase": "Pending", "qosClass": admission::qos_class(object)})
+        }
+        "persistentvolumeclaims" | "persistentvolumes" => {
+            object["status"] = json!({"phase": "Pending"})
+        }
         _ => {}
     }
 }
 
 /// Canonical form once more, after the server's own changes.
 fn canonical(resource: &'static Resource, object: Value) -> Result<Value, ApiError> {
-    let mut object =
-        typed(resource.type_id().get(), object, &mut Vec::new()).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let mut object = typed(resource.type_id().get(), object, &mut Vec::new())
+        .map_err(|e| ApiError::bad_request(e.to_string()))?;
     object["apiVersion"] = resource.api_version().into();
     object["kind"] = resource.kind.into();
     Ok(object)
@@ -166,7 +187,16 @@ pub fn prepare_update(
 fn keep_metadata(current: &Value, next: &mut Value) {
     let old = &current["metadata"];
     let metadata = object::meta_mut(next);
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName", "namespace", "name"] {
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+        "namespace",
+        "name",
+    ] {
         match old.get(key) {
             Some(value) => {
                 metadata.insert(key.to_owned(), value.clone());
@@ -217,14 +247,17 @@ fn keep_all_but_status(resource: &Resource, current: &Value, next: &mut Value) {
 /// Fields the server chose on creation, when an update leaves them out.
 fn inherit(resource: &Resource, current: &Value, next: &mut Value) {
     match (resource.group, resource.plural) {
-        ("batch", "jobs") => {
-            if !object::is_set(next, "/spec/selector") {
-                next["spec"]["selector"] = current["spec"]["selector"].clone();
-            }
+        ("batch", "jobs") if !object::is_set(next, "/spec/selector") => {
+            next["spec"]["selector"] = current["spec"]["selector"].clone();
         }
         ("", "pods") => {
-            for key in ["nodeName", "serviceAccountName", "schedulerName", "priority", "preemptionPolicy"] {
-                if !object::is_set(&next["spec"], &format!("/{key}")) || object::text(&next["spec"], &format!("/{key}")).is_empty() && current["spec"][key].is_string() {
+            for key in
+                ["nodeName", "serviceAccountName", "schedulerName", "priority", "preemptionPolicy"]
+            {
+                if !object::is_set(&next["spec"], &format!("/{key}"))
+                    || object::text(&next["spec"], &format!("/{key}")).is_empty()
+                        && current["spec"][key].is_string()
+                {
                     let old = current["spec"][key].clone();
                     if !old.is_null() {
                         next["spec"][key] = old;
@@ -248,7 +281,8 @@ fn count_generation(resource: &Resource, current: &Value, next: &mut Value) {
         }
         object
     };
-    let annotations = |object: &Value| object.pointer("/metadata/annotations").cloned().unwrap_or_default();
+    let annotations =
+        |object: &Value| object.pointer("/metadata/annotations").cloned().unwrap_or_default();
     let changed = body(current) != body(next)
         || (resource.plural == "deployments" && annotations(current) != annotations(next));
     let generation = object::int(current, "/metadata/generation").unwrap_or(0) + i64::from(changed);
@@ -262,7 +296,8 @@ pub fn finished(resource: &Resource, object: &Value) -> bool {
     let leaving = object::is_set(object, "/metadata/deletionTimestamp");
     let graceful = object::int(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) > 0;
     let held = !object::list(object, "/metadata/finalizers").is_empty()
-        || (resource.plural == "namespaces" && !object::list(object, "/spec/finalizers").is_empty());
+        || (resource.plural == "namespaces"
+            && !object::list(object, "/spec/finalizers").is_empty());
     leaving && !graceful && !held
 }
 
@@ -272,8 +307,14 @@ pub fn finished(resource: &Resource, object: &Value) -> bool {
 /// 403 for the namespaces of the system.
 pub fn check_delete(resource: &Resource, object: &Value) -> Result<(), ApiError> {
     let name = object::name(object);
-    if resource.plural == "namespaces" && matches!(name, "default" | "kube-system" | "kube-public") {
-        return Err(ApiError::forbidden("", "namespaces", name, "this namespace may not be deleted".to_owned()));
+    if resource.plural == "namespaces" && matches!(name, "default" | "kube-system" | "kube-public")
+    {
+        return Err(ApiError::forbidden(
+            "",
+            "namespaces",
+            name,
+            "this namespace may not be deleted".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -4,9 +4,9 @@ use axum::body::Body;
 use http::Response;
 use serde_json::{Value, json};
 
+use super::Call;
 use super::delete::DeleteOptions;
 use super::options::ListOptions;
-use super::Call;
 use crate::error::ApiError;
 use crate::object;
 use crate::server::Api;
@@ -34,6 +34,7 @@ impl Api {
             "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
             "metadata": {"resourceVersion": listed.revision.to_string()}, "items": items,
         });
-        Ok(crate::output::Output { shape: crate::output::Shape::Object, ..call.output }.respond(200, &list))
+        Ok(crate::output::Output { shape: crate::output::Shape::Object, ..call.output }
+            .respond(200, &list))
     }
 }

@@ -67,7 +67,11 @@ impl Api {
 }
 
 /// Puts the path's namespace into the object.
-pub(super) fn set_namespace(resource: &Resource, object: &mut Value, namespace: &str) -> Result<(), ApiError> {
+pub(super) fn set_namespace(
+    resource: &Resource,
+    object: &mut Value,
+    namespace: &str,
+) -> Result<(), ApiError> {
     let metadata = object::meta_mut(object);
     if !resource.namespaced {
         metadata.remove("namespace");

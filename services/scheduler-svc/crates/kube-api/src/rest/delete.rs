@@ -43,7 +43,9 @@ impl DeleteOptions {
         let seconds = call.query.get("gracePeriodSeconds");
         if !seconds.is_empty() {
             let grace = seconds.parse().map_err(|_| {
-                ApiError::bad_request(format!("strconv.ParseInt: parsing {seconds:?}: invalid syntax"))
+                ApiError::bad_request(format!(
+                    "strconv.ParseInt: parsing {seconds:?}: invalid syntax"
+                ))
             })?;
             options.grace = Some(grace);
         }
@@ -68,7 +70,8 @@ impl DeleteOptions {
         let body = if call.body.starts_with(kube_codec::MAGIC) {
             let envelope = kube_codec::unwrap_unknown(&call.body);
             let envelope = envelope.map_err(|e| ApiError::bad_request(e.to_string()))?;
-            kube_codec::proto::decode(spec, envelope.raw).map_err(|e| ApiError::bad_request(e.to_string()))?
+            kube_codec::proto::decode(spec, envelope.raw)
+                .map_err(|e| ApiError::bad_request(e.to_string()))?
         } else {
             let media = crate::body::media_type(&call.headers);
             let parsed = if media.ends_with("yaml") {
@@ -79,10 +82,13 @@ impl DeleteOptions {
             let parsed = parsed.map_err(|e| {
                 ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
             })?;
-            typed(spec, parsed.value, &mut Vec::new()).map_err(|e| ApiError::bad_request(e.to_string()))?
+            typed(spec, parsed.value, &mut Vec::new())
+                .map_err(|e| ApiError::bad_request(e.to_string()))?
         };
         self.grace = object::int(&body, "/gracePeriodSeconds").or(self.grace);
-        let text = |pointer| Some(object::text(&body, pointer).to_owned()).filter(|t: &String| !t.is_empty());
+        let text = |pointer| {
+            Some(object::text(&body, pointer).to_owned()).filter(|t: &String| !t.is_empty())
+        };
         self.uid = text("/preconditions/uid");
         self.version = text("/preconditions/resourceVersion");
         if let Some(policy) = text("/propagationPolicy") {
@@ -100,10 +106,14 @@ impl Api {
     pub(super) async fn delete(&self, call: &Call) -> Result<Response<Body>, ApiError> {
         let resource = call.resource();
         let options = DeleteOptions::read(call)?;
-        let deleted = self.delete_object(resource, &call.target.namespace, &call.target.name, &options).await?;
+        let deleted = self
+            .delete_object(resource, &call.target.namespace, &call.target.name, &options)
+            .await?;
         Ok(match deleted {
             Deleted::Terminating(object) => show(200, resource, &object, call.output),
-            Deleted::Gone(object) if returns_object(resource) => show(200, resource, &object, call.output),
+            Deleted::Gone(object) if returns_object(resource) => {
+                show(200, resource, &object, call.output)
+            }
             Deleted::Gone(object) => call.output.respond(200, &success(resource, &object)),
         })
     }
@@ -206,7 +216,8 @@ fn terminating(resource: &Resource, object: &Value, options: &DeleteOptions) -> 
         finalizers.retain(|f| f != "orphan" && f != "foregroundDeletion");
         finalizers.extend(add.map(Value::from));
     }
-    let spec_finalizers = resource.plural == "namespaces" && !object::list(object, "/spec/finalizers").is_empty();
+    let spec_finalizers =
+        resource.plural == "namespaces" && !object::list(object, "/spec/finalizers").is_empty();
     if grace == 0 && finalizers.is_empty() && !spec_finalizers {
         return None;
     }
@@ -216,12 +227,15 @@ fn terminating(resource: &Resource, object: &Value, options: &DeleteOptions) -> 
     } else {
         metadata.insert("finalizers".to_owned(), Value::Array(finalizers));
     }
-    let shorter = object::int(object, "/metadata/deletionGracePeriodSeconds").is_none_or(|old| grace < old);
+    let shorter =
+        object::int(object, "/metadata/deletionGracePeriodSeconds").is_none_or(|old| grace < old);
     if !waiting || shorter {
         let until = seconds_time(now() + grace).unwrap_or_default();
         metadata.insert("deletionTimestamp".to_owned(), until.into());
         metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
-        if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|_| !waiting) {
+        if let Some(generation) =
+            metadata.get("generation").and_then(Value::as_i64).filter(|_| !waiting)
+        {
             metadata.insert("generation".to_owned(), (generation + 1).into());
         }
     }
@@ -235,13 +249,19 @@ fn returns_object(resource: &Resource) -> bool {
     resource.group.is_empty()
         && matches!(
             resource.plural,
-            "pods" | "services" | "serviceaccounts" | "persistentvolumes" | "persistentvolumeclaims"
-                | "podtemplates" | "resourcequotas"
+            "pods"
+                | "services"
+                | "serviceaccounts"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+                | "podtemplates"
+                | "resourcequotas"
         )
 }
 
 fn success(resource: &Resource, object: &Value) -> Value {
-    let mut details = json!({"name": object::name(object), "kind": resource.plural, "uid": object::uid(object)});
+    let mut details =
+        json!({"name": object::name(object), "kind": resource.plural, "uid": object::uid(object)});
     if !resource.group.is_empty() {
         details["group"] = resource.group.into();
     }

@@ -40,10 +40,18 @@ impl Api {
         Ok(show_list(call.resource(), &listed, call.output, call.query.get("includeObject")))
     }
 
-    pub(super) async fn listed(&self, call: &Call, options: &ListOptions) -> Result<Listed, ApiError> {
+    pub(super) async fn listed(
+        &self,
+        call: &Call,
+        options: &ListOptions,
+    ) -> Result<Listed, ApiError> {
         let resource = call.resource();
         let namespace = &call.target.namespace;
-        let prefix = if resource.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };
+        let prefix = if resource.namespaced && !namespace.is_empty() {
+            format!("{namespace}/")
+        } else {
+            String::new()
+        };
         if !options.continue_token.is_empty() {
             if options.version.is_some_and(|v| v != 0) || options.matching != Match::Unset {
                 return Err(ApiError::bad_request(
@@ -51,7 +59,7 @@ impl Api {
                 ));
             }
             let (revision, start) = decode_token(&options.continue_token)?;
-            return self.from_store(resource, &prefix, &start, revision, options).await;
+            return self.stored_list(resource, &prefix, &start, revision, options).await;
         }
         if options.matching != Match::Unset && options.version.is_none() {
             return Err(ApiError::bad_request(
@@ -62,13 +70,15 @@ impl Api {
             (Some(0), Match::Exact) => Err(ApiError::bad_request(
                 "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
             )),
-            (Some(version), Match::Exact) => self.from_store(resource, &prefix, "", version, options).await,
+            (Some(version), Match::Exact) => {
+                self.stored_list(resource, &prefix, "", version, options).await
+            }
             (Some(version), Match::Unset) if version > 0 && options.limit > 0 => {
-                self.from_store(resource, &prefix, "", version, options).await
+                self.stored_list(resource, &prefix, "", version, options).await
             }
             (version, _) => {
                 self.await_version(version).await?;
-                self.from_cache(resource, &prefix, options)
+                self.cached_list(resource, &prefix, options)
             }
         }
     }
@@ -84,21 +94,39 @@ impl Api {
                 Err(error) => return Err(error.into()),
             },
         };
-        if self.cache.wait(wanted, WAIT).await { Ok(()) } else { Err(ApiError::version_ahead(wanted, self.cache.revision())) }
+        if self.cache.wait(wanted, WAIT).await {
+            Ok(())
+        } else {
+            Err(ApiError::version_ahead(wanted, self.cache.revision()))
+        }
     }
 
     fn loaded(&self) -> Result<(), ApiError> {
-        if self.cache.revision() > 0 { Ok(()) } else { Err(ApiError::unavailable("storage is (re)initializing")) }
+        if self.cache.revision() > 0 {
+            Ok(())
+        } else {
+            Err(ApiError::unavailable("storage is (re)initializing"))
+        }
     }
 
-    fn from_cache(&self, resource: &Resource, prefix: &str, options: &ListOptions) -> Result<Listed, ApiError> {
+    fn cached_list(
+        &self,
+        resource: &Resource,
+        prefix: &str,
+        options: &ListOptions,
+    ) -> Result<Listed, ApiError> {
         let cache = self.cache.of(resource).ok_or_else(ApiError::no_such_path)?;
         let (all, revision) = cache.snapshot(prefix, || self.cache.revision());
         // An object may be newer than the progress of the whole: the list is as new as its newest object.
         let newest = all.iter().map(|e| e.revision).max().unwrap_or(0);
         let revision = revision.max(newest);
         let total = all.len();
-        let mut listed = Listed { entries: Vec::new(), revision, continue_token: String::new(), remaining: None };
+        let mut listed = Listed {
+            entries: Vec::new(),
+            revision,
+            continue_token: String::new(),
+            remaining: None,
+        };
         for (seen, entry) in all.into_iter().enumerate() {
             if !matches(&options.selector, resource, &entry.object) {
                 continue;
@@ -114,7 +142,7 @@ impl Api {
         Ok(listed)
     }
 
-    async fn from_store(
+    async fn stored_list(
         &self,
         resource: &'static Resource,
         prefix: &str,
@@ -130,7 +158,12 @@ impl Api {
             from.push(0);
         }
         let mut at = revision.max(0);
-        let mut listed = Listed { entries: Vec::new(), revision: at, continue_token: String::new(), remaining: None };
+        let mut listed = Listed {
+            entries: Vec::new(),
+            revision: at,
+            continue_token: String::new(),
+            remaining: None,
+        };
         loop {
             let want = if options.limit > 0 { options.limit as i64 + 1 } else { 500 };
             let page = self.etcd.range(&from, &end, at, want).await;
@@ -142,7 +175,8 @@ impl Api {
             for (i, kv) in page.kvs.iter().enumerate() {
                 let key = String::from_utf8_lossy(&kv.key).into_owned();
                 let key = key.strip_prefix(&folder).unwrap_or(&key).to_owned();
-                let object = stored::decode(resource, &kv.value, kv.mod_revision).map_err(ApiError::internal)?;
+                let object = stored::decode(resource, &kv.value, kv.mod_revision)
+                    .map_err(ApiError::internal)?;
                 if !matches(&options.selector, resource, &object) {
                     continue;
                 }
@@ -153,7 +187,12 @@ impl Api {
                     listed.remaining = options.selector.is_empty().then_some(rest);
                     return Ok(listed);
                 }
-                listed.entries.push(Arc::new(Entry::new(key, object, kv.value.clone(), kv.mod_revision)));
+                listed.entries.push(Arc::new(Entry::new(
+                    key,
+                    object,
+                    kv.value.clone(),
+                    kv.mod_revision,
+                )));
             }
             match page.kvs.last() {
                 Some(last) if page.more => {
@@ -188,16 +227,21 @@ fn matches(selector: &crate::selector::Selector, resource: &Resource, object: &V
 }
 
 fn encode_token(revision: i64, last: &str) -> String {
-    URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": last}).to_string())
+    URL_SAFE_NO_PAD
+        .encode(json!({"v": "meta.k8s.io/v1", "rv": revision, "start": last}).to_string())
 }
 
 fn decode_token(text: &str) -> Result<(i64, String), ApiError> {
-    let invalid = || ApiError::bad_request("continue key is not valid: it is no token of this server");
+    let invalid =
+        || ApiError::bad_request("continue key is not valid: it is no token of this server");
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
-    let start = token["start"].as_str().filter(|s| !s.split('/').any(|p| p == "..")).ok_or_else(invalid)?;
+    let start =
+        token["start"].as_str().filter(|s| !s.split('/').any(|p| p == "..")).ok_or_else(invalid)?;
     match token["rv"].as_i64() {
-        Some(revision) if revision != 0 && token["v"] == "meta.k8s.io/v1" => Ok((revision, start.to_owned())),
+        Some(revision) if revision != 0 && token["v"] == "meta.k8s.io/v1" => {
+            Ok((revision, start.to_owned()))
+        }
         _ => Err(invalid()),
     }
 }
@@ -213,27 +257,38 @@ fn metadata(listed: &Listed) -> Value {
     metadata
 }
 
-fn show_list(resource: &'static Resource, listed: &Listed, output: Output, include: &str) -> Response<Body> {
+fn show_list(
+    resource: &'static Resource,
+    listed: &Listed,
+    output: Output,
+    include: &str,
+) -> Response<Body> {
     let metadata = metadata(listed);
     let (api_version, kind) = (resource.api_version(), format!("{}List", resource.kind));
     match output.shape {
         Shape::Table => {
-            let views: Vec<_> = listed.entries.iter().map(|e| views::to_client(resource, &e.object)).collect();
+            let views: Vec<_> =
+                listed.entries.iter().map(|e| views::to_client(resource, &e.object)).collect();
             let objects: Vec<&Value> = views.iter().map(AsRef::as_ref).collect();
             let include = if include.is_empty() { "Metadata" } else { include };
             output.respond(200, &pages::table(resource, &objects, Some(metadata), include))
         }
         Shape::Metadata => {
-            let items: Vec<Value> = listed.entries.iter().map(|e| views::partial(&e.object)).collect();
+            let items: Vec<Value> =
+                listed.entries.iter().map(|e| views::partial(&e.object)).collect();
             output.respond(
                 200,
                 &json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items}),
             )
         }
-        Shape::Object if output.encoding == Encoding::Json && !output.pretty && !views::differs(resource) => {
+        Shape::Object
+            if output.encoding == Encoding::Json && !output.pretty && !views::differs(resource) =>
+        {
             // The cached encodings go out as they are, between a head and a tail.
             let mut body = BytesMut::new();
-            let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[");
+            let head = format!(
+                "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+            );
             body.extend_from_slice(head.as_bytes());
             for (i, entry) in listed.entries.iter().enumerate() {
                 if i > 0 {
@@ -245,8 +300,11 @@ fn show_list(resource: &'static Resource, listed: &Listed, output: Output, inclu
             respond(200, "application/json", body.freeze())
         }
         Shape::Object => {
-            let items: Vec<Value> =
-                listed.entries.iter().map(|e| views::to_client(resource, &e.object).into_owned()).collect();
+            let items: Vec<Value> = listed
+                .entries
+                .iter()
+                .map(|e| views::to_client(resource, &e.object).into_owned())
+                .collect();
             output.respond(200, &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items}))
         }
     }

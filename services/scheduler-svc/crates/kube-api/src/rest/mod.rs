@@ -83,7 +83,8 @@ impl Call {
         if !given.is_empty() {
             return given.to_owned();
         }
-        let agent = self.headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or("unknown");
+        let agent =
+            self.headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or("unknown");
         agent.split('/').next().unwrap_or("unknown").chars().take(128).collect()
     }
 }
@@ -95,14 +96,21 @@ pub fn key(resource: &Resource, namespace: &str, name: &str) -> String {
 
 impl Api {
     /// Deletes a pod on behalf of an eviction.
-    pub(crate) async fn delete_pod(&self, namespace: &str, name: &str, options: &DeleteOptions) -> Result<(), ApiError> {
+    pub(crate) async fn delete_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), ApiError> {
         let pods = kube_spec::find("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
         self.delete_object(pods, namespace, name, options).await.map(drop)
     }
 
     /// Server-side apply.
     async fn apply(&self, _call: &Call) -> Result<Response<Body>, ApiError> {
-        Err(ApiError::unsupported_media_type("not supported yet: server-side apply (application/apply-patch+yaml)"))
+        Err(ApiError::unsupported_media_type(
+            "not supported yet: server-side apply (application/apply-patch+yaml)",
+        ))
     }
 
     /// Serves a verb of a stored resource.

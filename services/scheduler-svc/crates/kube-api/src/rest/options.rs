@@ -27,7 +27,8 @@ pub(super) enum Match {
 
 impl ListOptions {
     pub(super) fn parse(resource: &Resource, query: &Query) -> Result<Self, ApiError> {
-        let selector = Selector::parse(resource, query.get("labelSelector"), query.get("fieldSelector"))?;
+        let selector =
+            Selector::parse(resource, query.get("labelSelector"), query.get("fieldSelector"))?;
         let version = parse_version(query.get("resourceVersion"))?;
         let matching = match query.get("resourceVersionMatch") {
             "" => Match::Unset,
@@ -43,11 +44,14 @@ impl ListOptions {
             match query.get(name) {
                 "" => Ok(None),
                 text => text.parse::<i64>().map(|n| u64::try_from(n).ok()).map_err(|_| {
-                    ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                    ApiError::bad_request(format!(
+                        "strconv.ParseInt: parsing {text:?}: invalid syntax"
+                    ))
                 }),
             }
         };
-        let initial_events = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
+        let initial_events =
+            query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
         Ok(Self {
             selector,
             version,

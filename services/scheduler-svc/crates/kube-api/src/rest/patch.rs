@@ -31,7 +31,9 @@ impl Api {
             return self.apply(call).await;
         }
         if call.query.has("force") {
-            return Err(ApiError::bad_request("force: Forbidden: may not be specified for non-apply patch"));
+            return Err(ApiError::bad_request(
+                "force: Forbidden: may not be specified for non-apply patch",
+            ));
         }
         let resource = call.resource();
         let (patch, mut warnings) = read(&media, &call.body)?;
@@ -84,11 +86,13 @@ fn read(media: &str, text: &[u8]) -> Result<(Patch, Vec<String>), ApiError> {
     let parse = || kube_codec::parse_json(text).map_err(|e| ApiError::bad_request(e.to_string()));
     match media {
         "application/json-patch+json" => match parse()?.value {
-            Value::Array(list) if list.len() > 10_000 => {
-                Err(ApiError::bad_request("The allowed maximum operations in a JSON patch is 10000"))
-            }
+            Value::Array(list) if list.len() > 10_000 => Err(ApiError::bad_request(
+                "The allowed maximum operations in a JSON patch is 10000",
+            )),
             Value::Array(list) => Ok((Patch::Json(list), Vec::new())),
-            _ => Err(ApiError::bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")),
+            _ => Err(ApiError::bad_request(
+                "json: cannot unmarshal object into Go value of type jsonpatch.Patch",
+            )),
         },
         "application/merge-patch+json" => {
             let Parsed { value, duplicates } = parse()?;
@@ -134,7 +138,13 @@ impl Patch {
             PatchError::Malformed(why) => ApiError::bad_request(why),
         })?;
         let parsed = Parsed { value: patched, duplicates: Vec::new() };
-        let decoded = body::decode_tree(parsed, resource.type_id(), &resource.api_version(), resource.kind, mode)?;
+        let decoded = body::decode_tree(
+            parsed,
+            resource.type_id(),
+            &resource.api_version(),
+            resource.kind,
+            mode,
+        )?;
         Ok((decoded.object, decoded.warnings))
     }
 

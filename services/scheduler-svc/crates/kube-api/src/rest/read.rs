@@ -22,7 +22,8 @@ impl Api {
         let version = parse_version(call.query.get("resourceVersion"))?;
         let entry = match version {
             Some(version) => {
-                if version > 0 && !self.cache.wait(version, std::time::Duration::from_secs(3)).await {
+                if version > 0 && !self.cache.wait(version, std::time::Duration::from_secs(3)).await
+                {
                     return Err(ApiError::version_ahead(version, self.cache.revision()));
                 }
                 self.cache.of(resource).and_then(|c| c.get(&key))
@@ -46,9 +47,14 @@ impl Api {
             Ok((Some(kv), _)) => match cached {
                 Some(entry) if entry.revision == kv.mod_revision => Ok(Some(entry)),
                 _ => {
-                    let object =
-                        stored::decode(resource, &kv.value, kv.mod_revision).map_err(ApiError::internal)?;
-                    Ok(Some(Arc::new(Entry::new(key.to_owned(), object, kv.value, kv.mod_revision))))
+                    let object = stored::decode(resource, &kv.value, kv.mod_revision)
+                        .map_err(ApiError::internal)?;
+                    Ok(Some(Arc::new(Entry::new(
+                        key.to_owned(),
+                        object,
+                        kv.value,
+                        kv.mod_revision,
+                    ))))
                 }
             },
             Err(StoreError::Unavailable(_)) if self.cache.revision() > 0 => Ok(cached),
@@ -63,7 +69,8 @@ impl Api {
 }
 
 fn show_entry(resource: &'static Resource, entry: &Entry, output: Output) -> Response<Body> {
-    let plain = output.encoding == Encoding::Json && output.shape == Shape::Object && !output.pretty;
+    let plain =
+        output.encoding == Encoding::Json && output.shape == Shape::Object && !output.pretty;
     if plain && !views::differs(resource) {
         return respond(200, "application/json", entry.json());
     }
@@ -71,7 +78,12 @@ fn show_entry(resource: &'static Resource, entry: &Entry, output: Output) -> Res
 }
 
 /// Shows an object in the shape the client wants.
-pub(crate) fn show(status: u16, resource: &'static Resource, object: &Value, output: Output) -> Response<Body> {
+pub(crate) fn show(
+    status: u16,
+    resource: &'static Resource,
+    object: &Value,
+    output: Output,
+) -> Response<Body> {
     match output.shape {
         Shape::Object => output.respond(status, &views::to_client(resource, object)),
         Shape::Metadata => output.respond(status, &views::partial(object)),

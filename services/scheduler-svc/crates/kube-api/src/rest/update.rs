@@ -29,8 +29,13 @@ impl Api {
             _ => {}
         }
         let phase = if call.target.sub() == "status" { Phase::Status } else { Phase::Main };
-        let change =
-            Change { resource, namespace: &call.target.namespace, name, phase, dry_run: call.dry_run()? };
+        let change = Change {
+            resource,
+            namespace: &call.target.namespace,
+            name,
+            phase,
+            dry_run: call.dry_run()?,
+        };
         let manager = call.field_manager();
         let written = self
             .change(change, |current| {

@@ -49,7 +49,11 @@ impl Api {
             return Err(ApiError::unavailable("storage is (re)initializing"));
         }
         let namespace = &call.target.namespace;
-        let prefix = if resource.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };
+        let prefix = if resource.namespaced && !namespace.is_empty() {
+            format!("{namespace}/")
+        } else {
+            String::new()
+        };
         let mut watcher = Watcher {
             resource,
             cache: self.cache.clone(),
@@ -63,9 +67,15 @@ impl Api {
         };
         let initial = match (options.initial_events, options.version) {
             (Some(true), _) | (None, None | Some(0)) => {
-                let listed = self.listed(&call, &ListOptions { limit: 0, matching: Match::Unset, ..options.clone() }).await?;
+                let listed = self
+                    .listed(
+                        &call,
+                        &ListOptions { limit: 0, matching: Match::Unset, ..options.clone() },
+                    )
+                    .await?;
                 watcher.at = listed.revision;
-                let mut chunks: Vec<Bytes> = listed.entries.iter().map(|e| watcher.line("ADDED", e)).collect();
+                let mut chunks: Vec<Bytes> =
+                    listed.entries.iter().map(|e| watcher.line("ADDED", e)).collect();
                 if options.initial_events == Some(true) && options.bookmarks {
                     chunks.push(watcher.bookmark(true));
                 }
@@ -76,21 +86,28 @@ impl Api {
                 Vec::new()
             }
             _ => {
-                if watcher.at > self.cache.revision() && !self.cache.wait(watcher.at, Duration::from_secs(3)).await {
+                if watcher.at > self.cache.revision()
+                    && !self.cache.wait(watcher.at, Duration::from_secs(3)).await
+                {
                     return Err(ApiError::version_ahead(watcher.at, self.cache.revision()));
                 }
                 Vec::new()
             }
         };
-        let limit = options.timeout.filter(|t| *t > 0).unwrap_or_else(|| rand::random_range(1800..3600));
+        let limit =
+            options.timeout.filter(|t| *t > 0).unwrap_or_else(|| rand::random_range(1800..3600));
         let content_type = match (call.output.encoding, call.output.shape) {
-            (Encoding::Protobuf, Shape::Object) => "application/vnd.kubernetes.protobuf;stream=watch",
+            (Encoding::Protobuf, Shape::Object) => {
+                "application/vnd.kubernetes.protobuf;stream=watch"
+            }
             _ => "application/json",
         };
         let stream = watcher.run(initial, Duration::from_secs(limit), self.shutdown.clone());
         let mut response = Response::new(Body::from_stream(stream));
         response.headers_mut().insert("content-type", HeaderValue::from_static(content_type));
-        response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
+        response
+            .headers_mut()
+            .insert("cache-control", HeaderValue::from_static("no-cache, private"));
         Ok(response)
     }
 }
@@ -125,7 +142,9 @@ impl Watcher {
                     return;
                 }
             }
-            let Some(cache) = self.cache.clone().of(self.resource).map(crate::store::ResourceCache::subscribe) else {
+            let Some(cache) =
+                self.cache.clone().of(self.resource).map(crate::store::ResourceCache::subscribe)
+            else {
                 return;
             };
             let mut changed = cache;
@@ -182,7 +201,8 @@ impl Watcher {
                 Ok(chunks)
             }
             Err(oldest) => {
-                let error = ApiError::expired(format!("too old resource version: {} ({oldest})", self.at));
+                let error =
+                    ApiError::expired(format!("too old resource version: {} ({oldest})", self.at));
                 Err(self.frame("ERROR", &error.status()))
             }
         }
@@ -230,7 +250,8 @@ impl Watcher {
             Shape::Metadata => views::partial(object),
             Shape::Table => {
                 let view = views::to_client(self.resource, object);
-                let include = if self.include.is_empty() { "Metadata" } else { self.include.as_str() };
+                let include =
+                    if self.include.is_empty() { "Metadata" } else { self.include.as_str() };
                 let metadata = json!({"resourceVersion": crate::object::version(object)});
                 let mut table = pages::table(self.resource, &[&view], Some(metadata), include);
                 if self.columns_sent {
@@ -246,16 +267,17 @@ impl Watcher {
     fn fresh_bookmark(&mut self) -> Bytes {
         // Everything up to the progress is in the ring, and the ring was read up to `at`.
         let progress = self.cache.revision();
-        if let Some(Ok(events)) = self.cache.of(self.resource).map(|c| c.since(self.at)) {
-            if events.is_empty() {
-                self.at = self.at.max(progress);
-            }
+        if let Some(Ok(events)) = self.cache.of(self.resource).map(|c| c.since(self.at))
+            && events.is_empty()
+        {
+            self.at = self.at.max(progress);
         }
         self.bookmark(false)
     }
 
     fn bookmark(&mut self, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": self.at.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": self.at.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -263,7 +285,9 @@ impl Watcher {
             Shape::Table => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1",
                 "metadata": {"resourceVersion": self.at.to_string()}, "columnDefinitions": null,
                 "rows": [{"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}]}),
-            Shape::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            Shape::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
             Shape::Object => {
                 json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
             }
@@ -272,10 +296,11 @@ impl Watcher {
     }
 
     fn frame(&self, kind: &str, object: &Value) -> Bytes {
-        if self.output.encoding == Encoding::Protobuf && self.output.shape == Shape::Object {
-            if let Some(object) = protobuf(object) {
-                return kube_codec::proto::watch_frame(kind, &object).into();
-            }
+        if self.output.encoding == Encoding::Protobuf
+            && self.output.shape == Shape::Object
+            && let Some(object) = protobuf(object)
+        {
+            return kube_codec::proto::watch_frame(kind, &object).into();
         }
         format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
     }

@@ -73,7 +73,9 @@ impl Api {
                 Ok(object)
             }
             Outcome::Differs(Some(_)) => Err(ApiError::already_exists(resource, &name)),
-            Outcome::Differs(None) => Err(ApiError::conflict(resource, &name, "an address was taken meanwhile")),
+            Outcome::Differs(None) => {
+                Err(ApiError::conflict(resource, &name, "an address was taken meanwhile"))
+            }
         }
     }
 
@@ -176,7 +178,11 @@ impl Api {
     }
 
     /// The object as the store has it.
-    pub(crate) async fn fetch(&self, resource: &'static Resource, key: &str) -> Result<Option<Arc<Entry>>, ApiError> {
+    pub(crate) async fn fetch(
+        &self,
+        resource: &'static Resource,
+        key: &str,
+    ) -> Result<Option<Arc<Entry>>, ApiError> {
         let (kv, _) = self.etcd.get(&self.store_key(resource, key)).await?;
         self.entry_of(resource, key, kv)
     }
@@ -188,7 +194,8 @@ impl Api {
         kv: Option<crate::store::Kv>,
     ) -> Result<Option<Arc<Entry>>, ApiError> {
         let Some(kv) = kv else { return Ok(None) };
-        let object = stored::decode(resource, &kv.value, kv.mod_revision).map_err(ApiError::internal)?;
+        let object =
+            stored::decode(resource, &kv.value, kv.mod_revision).map_err(ApiError::internal)?;
         Ok(Some(Arc::new(Entry::new(key.to_owned(), object, kv.value, kv.mod_revision))))
     }
 

@@ -85,25 +85,24 @@ impl ResourceCache {
     pub fn list(&self, prefix: &str) -> Vec<Arc<Entry>> {
         let state = self.state.read();
         let range = state.objects.range(prefix.to_owned()..);
-        range.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry.clone()).collect()
+        range
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry.clone())
+            .collect()
     }
 
     /// Objects below `prefix` and, as of the same moment, the last revision that changed this resource.
     pub fn snapshot(&self, prefix: &str, progress: impl FnOnce() -> i64) -> (Vec<Arc<Entry>>, i64) {
         let state = self.state.read();
         let range = state.objects.range(prefix.to_owned()..);
-        let list = range.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, e)| e.clone()).collect();
+        let list =
+            range.take_while(|(key, _)| key.starts_with(prefix)).map(|(_, e)| e.clone()).collect();
         (list, progress())
     }
 
     /// Number of objects.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.state.read().objects.len()
-    }
-
-    /// Whether there are no objects.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Changes after `revision`; `Err` with the oldest possible revision when some are forgotten.
@@ -146,7 +145,10 @@ impl ResourceCache {
         let mut object = previous.object.clone();
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         let last = Arc::new(Entry::new(key.to_owned(), object, previous.stored.clone(), revision));
-        push(&mut state, CacheEvent { revision, current: last, previous: Some(previous), deleted: true });
+        push(
+            &mut state,
+            CacheEvent { revision, current: last, previous: Some(previous), deleted: true },
+        );
         drop(state);
         self.changed.send_replace(revision);
     }
@@ -154,10 +156,10 @@ impl ResourceCache {
 
 fn push(state: &mut State, event: CacheEvent) {
     state.ring.push_back(event);
-    if state.ring.len() > RING {
-        if let Some(dropped) = state.ring.pop_front() {
-            state.complete_after = dropped.revision;
-        }
+    if state.ring.len() > RING
+        && let Some(dropped) = state.ring.pop_front()
+    {
+        state.complete_after = dropped.revision;
     }
 }
 
@@ -206,11 +208,6 @@ impl Cache {
         *self.progress.borrow()
     }
 
-    /// Wakes when [`Cache::revision`] grows.
-    pub fn progress(&self) -> watch::Receiver<i64> {
-        self.progress.subscribe()
-    }
-
     /// Waits until the caches hold everything up to `revision`; false when that takes longer than `limit`.
     pub async fn wait(&self, revision: i64, limit: std::time::Duration) -> bool {
         let mut progress = self.progress.subscribe();
@@ -218,12 +215,17 @@ impl Cache {
             return true;
         }
         let first = std::time::Duration::from_millis(20).min(limit);
-        if let Ok(waited) = tokio::time::timeout(first, progress.wait_for(|at| *at >= revision)).await {
+        if let Ok(waited) =
+            tokio::time::timeout(first, progress.wait_for(|at| *at >= revision)).await
+        {
             return waited.is_ok();
         }
         // The revision may belong to a key nobody watches: ask the store where the watch stands.
         self.nudge.notify_one();
-        matches!(tokio::time::timeout(limit, progress.wait_for(|at| *at >= revision)).await, Ok(Ok(_)))
+        matches!(
+            tokio::time::timeout(limit, progress.wait_for(|at| *at >= revision)).await,
+            Ok(Ok(_))
+        )
     }
 
     pub(super) fn advance(&self, revision: i64) {

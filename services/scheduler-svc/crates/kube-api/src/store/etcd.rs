@@ -44,7 +44,9 @@ impl From<tonic::Status> for StoreError {
             tonic::Code::OutOfRange if message.contains("compacted") => Self::Compacted,
             tonic::Code::OutOfRange if message.contains("future") => Self::Future,
             tonic::Code::InvalidArgument if message.contains("too large") => Self::TooLarge,
-            tonic::Code::ResourceExhausted if message.contains("trying to send message larger") => Self::TooLarge,
+            tonic::Code::ResourceExhausted if message.contains("trying to send message larger") => {
+                Self::TooLarge
+            }
             tonic::Code::Unavailable
             | tonic::Code::DeadlineExceeded
             | tonic::Code::Cancelled
@@ -118,7 +120,8 @@ impl Etcd {
     /// # Errors
     /// When the store does not answer.
     pub async fn revision(&self, prefix: &str) -> Result<i64, StoreError> {
-        let request = pb::RangeRequest { key: bytes(prefix), count_only: true, ..Default::default() };
+        let request =
+            pb::RangeRequest { key: bytes(prefix), count_only: true, ..Default::default() };
         let response = timed(self.kv.clone().range(request)).await?;
         Ok(response.header.map_or(0, |h| h.revision))
     }
@@ -127,7 +130,13 @@ impl Etcd {
     ///
     /// # Errors
     /// When the store does not answer or the revision is compacted.
-    pub async fn range(&self, from: &[u8], end: &[u8], revision: i64, limit: i64) -> Result<Page, StoreError> {
+    pub async fn range(
+        &self,
+        from: &[u8],
+        end: &[u8],
+        revision: i64,
+        limit: i64,
+    ) -> Result<Page, StoreError> {
         let request = pb::RangeRequest {
             key: Bytes::copy_from_slice(from),
             range_end: Bytes::copy_from_slice(end),
@@ -148,7 +157,13 @@ impl Etcd {
     ///
     /// # Errors
     /// When the store does not answer; then the write may have happened or not.
-    pub async fn put(&self, key: &str, value: Bytes, expected: i64, lease: i64) -> Result<Outcome, StoreError> {
+    pub async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: i64,
+        lease: i64,
+    ) -> Result<Outcome, StoreError> {
         let put = pb::PutRequest { key: bytes(key), value, lease, ..Default::default() };
         self.swap(key, expected, Op::RequestPut(put)).await
     }
@@ -180,7 +195,12 @@ impl Etcd {
     ///
     /// # Errors
     /// As [`Etcd::put`].
-    pub async fn delete(&self, key: &str, expected: i64, others: &[String]) -> Result<Outcome, StoreError> {
+    pub async fn delete(
+        &self,
+        key: &str,
+        expected: i64,
+        others: &[String],
+    ) -> Result<Outcome, StoreError> {
         let delete = |key: &str| {
             let request = pb::DeleteRangeRequest { key: bytes(key), ..Default::default() };
             pb::RequestOp { request: Some(Op::RequestDeleteRange(request)) }
@@ -188,7 +208,12 @@ impl Etcd {
         let success = others.iter().map(|k| delete(k)).chain([delete(key)]).collect();
         let get = pb::RangeRequest { key: bytes(key), ..Default::default() };
         let failure = vec![pb::RequestOp { request: Some(Op::RequestRange(get)) }];
-        self.transact(pb::TxnRequest { compare: vec![compare_revision(key, expected)], success, failure }).await
+        self.transact(pb::TxnRequest {
+            compare: vec![compare_revision(key, expected)],
+            success,
+            failure,
+        })
+        .await
     }
 
     /// A lease of `seconds`.

@@ -49,7 +49,9 @@ impl Feed {
             match result {
                 Ok(at) => revision = at,
                 Err(StoreError::Compacted) => {
-                    tracing::warn!("the watch fell behind the store's history; loading everything again");
+                    tracing::warn!(
+                        "the watch fell behind the store's history; loading everything again"
+                    );
                     revision = 0;
                 }
                 Err(error) => {
@@ -108,7 +110,11 @@ impl Feed {
         // The channel is fresh, so there is room.
         let _ = requests.send(create).await;
         let mut watcher = self.etcd.watcher();
-        let opened = tokio::time::timeout(Duration::from_secs(5), watcher.watch(ReceiverStream::new(stream))).await;
+        let opened = tokio::time::timeout(
+            Duration::from_secs(5),
+            watcher.watch(ReceiverStream::new(stream)),
+        )
+        .await;
         let mut responses = opened
             .map_err(|_| StoreError::Unavailable("no answer to the watch".to_owned()))??
             .into_inner();
@@ -130,7 +136,10 @@ impl Feed {
                 return Err(StoreError::Compacted);
             }
             if response.canceled {
-                return Err(StoreError::Unavailable(format!("the watch was cancelled: {}", response.cancel_reason)));
+                return Err(StoreError::Unavailable(format!(
+                    "the watch was cancelled: {}",
+                    response.cancel_reason
+                )));
             }
             if response.created {
                 self.readiness.set(true);
@@ -159,7 +168,9 @@ impl Feed {
             }
         } else if let Some((cache, key)) = self.split(kv) {
             match stored::decode(cache.resource, &kv.value, kv.mod_revision) {
-                Ok(object) => cache.put(Entry::new(key.to_owned(), object, kv.value.clone(), kv.mod_revision)),
+                Ok(object) => {
+                    cache.put(Entry::new(key.to_owned(), object, kv.value.clone(), kv.mod_revision))
+                }
                 Err(error) => tracing::warn!(key, %error, "skipped an object that cannot be read"),
             }
         }

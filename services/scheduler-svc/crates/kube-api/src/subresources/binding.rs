@@ -14,9 +14,14 @@ use crate::server::Api;
 
 impl Api {
     /// Binds the pod a Binding names (or the path's) to its target.
-    pub(crate) async fn bind(&self, call: &Call, binding: &Value) -> Result<Response<Body>, ApiError> {
+    pub(crate) async fn bind(
+        &self,
+        call: &Call,
+        binding: &Value,
+    ) -> Result<Response<Body>, ApiError> {
         let pods = find("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
-        let name = if call.target.name.is_empty() { object::name(binding) } else { &call.target.name };
+        let name =
+            if call.target.name.is_empty() { object::name(binding) } else { &call.target.name };
         let node = text(binding, "/target/name");
         let kind = text(binding, "/target/kind");
         let mut errors = Vec::new();
@@ -24,7 +29,11 @@ impl Api {
             errors.push(FieldError::required("target.name", ""));
         }
         if !matches!(kind, "" | "Node") {
-            errors.push(FieldError::not_supported("target.kind", &kind.into(), &["Node", "<empty>"]));
+            errors.push(FieldError::not_supported(
+                "target.kind",
+                &kind.into(),
+                &["Node", "<empty>"],
+            ));
         }
         if !errors.is_empty() {
             let bindings = find("", "v1", "bindings").ok_or_else(ApiError::no_such_path)?;
@@ -43,11 +52,19 @@ impl Api {
     }
 }
 
-fn bound(pods: &kube_spec::Resource, current: &Value, binding: &Value, node: &str) -> Result<Value, ApiError> {
+fn bound(
+    pods: &kube_spec::Resource,
+    current: &Value,
+    binding: &Value,
+    node: &str,
+) -> Result<Value, ApiError> {
     let name = object::name(current);
     let uid = object::uid(binding);
     if !uid.is_empty() && uid != object::uid(current) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::uid(current)
+        );
         return Err(ApiError::conflict(pods, name, &why));
     }
     let refuse = |why: String| {

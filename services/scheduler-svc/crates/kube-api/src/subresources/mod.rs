@@ -18,7 +18,11 @@ use crate::server::Api;
 use crate::{body, object};
 
 impl Api {
-    pub(crate) async fn serve_subresource(&self, verb: &str, call: Call) -> Result<Response<Body>, ApiError> {
+    pub(crate) async fn serve_subresource(
+        &self,
+        verb: &str,
+        call: Call,
+    ) -> Result<Response<Body>, ApiError> {
         match (call.resource().plural, call.target.sub(), verb) {
             (_, "scale", "get") => self.scale_get(&call).await,
             (_, "scale", "update" | "patch") => self.scale_write(verb, &call).await,
@@ -26,7 +30,9 @@ impl Api {
                 let decoded = body::decode_as(
                     &call.headers,
                     &call.body,
-                    kube_spec::types().find("core/v1.Binding").ok_or_else(ApiError::no_such_path)?,
+                    kube_spec::types()
+                        .find("core/v1.Binding")
+                        .ok_or_else(ApiError::no_such_path)?,
                     "v1",
                     "Binding",
                     call.field_validation()?,
@@ -48,8 +54,13 @@ impl Api {
         let resource = call.resource();
         let decoded = body::decode(&call.headers, &call.body, resource, call.field_validation()?)?;
         let wanted = decoded.object;
-        let change =
-            Change { resource, namespace: "", name: &call.target.name, phase: Phase::Server, dry_run: call.dry_run()? };
+        let change = Change {
+            resource,
+            namespace: "",
+            name: &call.target.name,
+            phase: Phase::Server,
+            dry_run: call.dry_run()?,
+        };
         let written = self
             .change(change, |current| {
                 let mut next = current.clone();

@@ -45,7 +45,9 @@ impl KubeletClient {
         let tls = crate::kubelet_tls::client_config(config)?;
         let token = config.kubelet_client_token.as_ref();
         let token = token.map(|t| HeaderValue::from_str(&format!("Bearer {t}"))).transpose();
-        let token = token.map_err(|_| "--kubelet-client-token holds characters no header can carry".to_owned())?;
+        let token = token.map_err(|_| {
+            "--kubelet-client-token holds characters no header can carry".to_owned()
+        })?;
         Ok(Self { tls: TlsConnector::from(Arc::new(tls)), token })
     }
 }
@@ -79,13 +81,24 @@ impl Api {
         }
         let phase = text(&pod.object, "/status/phase");
         if target.sub() != "log" && matches!(phase, "Succeeded" | "Failed") {
-            return Err(ApiError::bad_request(format!("cannot exec into a container in a completed pod; current phase is {phase}")));
+            return Err(ApiError::bad_request(format!(
+                "cannot exec into a container in a completed pod; current phase is {phase}"
+            )));
         }
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let path = match target.sub() {
             "log" => {
                 let container = container_of(&pod.object, query.get("container"))?;
-                let names = ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps", "stream"];
+                let names = [
+                    "follow",
+                    "limitBytes",
+                    "previous",
+                    "sinceSeconds",
+                    "sinceTime",
+                    "tailLines",
+                    "timestamps",
+                    "stream",
+                ];
                 let pairs: Vec<String> = names
                     .into_iter()
                     .filter(|n| query.has(n))
@@ -94,14 +107,17 @@ impl Api {
                 format!("/containerLogs/{namespace}/{name}/{container}?{}", pairs.join("&"))
             }
             "portforward" => {
-                let pairs: Vec<String> = query.all("ports").iter().map(|p| format!("port={}", encode(p))).collect();
+                let pairs: Vec<String> =
+                    query.all("ports").iter().map(|p| format!("port={}", encode(p))).collect();
                 format!("/portForward/{namespace}/{name}?{}", pairs.join("&"))
             }
             action => {
                 let container = container_of(&pod.object, query.get("container"))?;
                 let mut pairs: Vec<String> =
                     query.all("command").iter().map(|c| format!("command={}", encode(c))).collect();
-                for (own, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+                for (own, theirs) in
+                    [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
+                {
                     if query.flag(own) {
                         pairs.push(format!("{theirs}=1"));
                     }
@@ -114,31 +130,52 @@ impl Api {
 
     async fn kubelet_address(&self, node: &str) -> Result<String, ApiError> {
         let nodes = find("", "v1", "nodes").ok_or_else(ApiError::no_such_path)?;
-        let entry = self.current(nodes, node).await?.ok_or_else(|| ApiError::not_found(nodes, node))?;
+        let entry =
+            self.current(nodes, node).await?.ok_or_else(|| ApiError::not_found(nodes, node))?;
         let addresses = list(&entry.object, "/status/addresses");
-        let by_type = |kind: &str| addresses.iter().find(|a| text(a, "/type") == kind).map(|a| text(a, "/address"));
-        let host = by_type("InternalIP").or_else(|| by_type("ExternalIP")).or_else(|| by_type("Hostname"));
-        let host = host.ok_or_else(|| ApiError::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
-        let port = int(&entry.object, "/status/daemonEndpoints/kubeletEndpoint/Port").filter(|p| *p > 0).unwrap_or(10250);
+        let by_type = |kind: &str| {
+            addresses.iter().find(|a| text(a, "/type") == kind).map(|a| text(a, "/address"))
+        };
+        let host =
+            by_type("InternalIP").or_else(|| by_type("ExternalIP")).or_else(|| by_type("Hostname"));
+        let host = host.ok_or_else(|| {
+            ApiError::internal(format!(
+                "no preferred addresses found; known addresses: {addresses:?}"
+            ))
+        })?;
+        let port = int(&entry.object, "/status/daemonEndpoints/kubeletEndpoint/Port")
+            .filter(|p| *p > 0)
+            .unwrap_or(10250);
         Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
     }
 
-    async fn forward(&self, address: &str, path: &str, mut request: Request) -> Result<Response<Body>, ApiError> {
+    async fn forward(
+        &self,
+        address: &str,
+        path: &str,
+        mut request: Request,
+    ) -> Result<Response<Body>, ApiError> {
         let failed = |why: &dyn std::fmt::Display| {
             ApiError::internal(format!("error dialing backend: https://{address}: {why}"))
         };
-        let client_upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
+        let client_upgrade =
+            request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let connect = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let host = address.rsplit_once(':').map_or(address, |(h, _)| h).trim_matches(['[', ']']).to_owned();
+            let host = address
+                .rsplit_once(':')
+                .map_or(address, |(h, _)| h)
+                .trim_matches(['[', ']'])
+                .to_owned();
             let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
             self.kubelets.tls.connect(name, stream).await
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
         let stream = stream.map_err(|_| failed(&"timed out"))?.map_err(|e| failed(&e))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| failed(&e))?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to a kubelet ended early");
@@ -151,7 +188,10 @@ impl Api {
             if let Some(client_upgrade) = client_upgrade {
                 let shutdown = self.shutdown.clone();
                 tokio::spawn(async move {
-                    let (Ok(client), Ok(kubelet)) = (client_upgrade.await, kubelet_upgrade.await) else { return };
+                    let (Ok(client), Ok(kubelet)) = (client_upgrade.await, kubelet_upgrade.await)
+                    else {
+                        return;
+                    };
                     let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
                     tokio::select! {
                         // Either side may hang up at any time.
@@ -173,7 +213,12 @@ impl Api {
         Ok(Response::from_parts(parts, Body::new(body)))
     }
 
-    fn outgoing(&self, address: &str, path: &str, request: Request) -> Result<http::Request<Body>, ApiError> {
+    fn outgoing(
+        &self,
+        address: &str,
+        path: &str,
+        request: Request,
+    ) -> Result<http::Request<Body>, ApiError> {
         let (mut parts, body) = request.into_parts();
         parts.uri = path.parse::<Uri>().map_err(|e| ApiError::bad_request(e.to_string()))?;
         parts.version = http::Version::HTTP_11;
@@ -200,7 +245,9 @@ fn container_of(pod: &Value, asked: &str) -> Result<String, ApiError> {
         if all.contains(&asked) {
             return Ok(asked.to_owned());
         }
-        return Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}")));
+        return Err(ApiError::bad_request(format!(
+            "container {asked} is not valid for pod {name}"
+        )));
     }
     let main: Vec<&str> = list(pod, "/spec/containers").iter().map(|c| text(c, "/name")).collect();
     let preferred = pod.pointer("/metadata/annotations/kubectl.kubernetes.io~1default-container");

@@ -5,13 +5,13 @@ use http::Response;
 use kube_codec::Parsed;
 use serde_json::{Value, json};
 
+use crate::body;
 use crate::error::{ApiError, FieldError};
 use crate::object::{self, int};
 use crate::policy::Phase;
 use crate::rest::{Call, Change};
-use crate::server::Api;
-use crate::body;
 use crate::selector::selector_text;
+use crate::server::Api;
 
 impl Api {
     pub(super) async fn scale_get(&self, call: &Call) -> Result<Response<Body>, ApiError> {
@@ -20,9 +20,14 @@ impl Api {
         Ok(call.output.respond(200, &scale_of(&entry.object)))
     }
 
-    pub(super) async fn scale_write(&self, verb: &str, call: &Call) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn scale_write(
+        &self,
+        verb: &str,
+        call: &Call,
+    ) -> Result<Response<Body>, ApiError> {
         let resource = call.resource();
-        let id = kube_spec::types().find("autoscaling/v1.Scale").ok_or_else(ApiError::no_such_path)?;
+        let id =
+            kube_spec::types().find("autoscaling/v1.Scale").ok_or_else(ApiError::no_such_path)?;
         let mode = call.field_validation()?;
         let change = Change {
             resource,
@@ -32,7 +37,10 @@ impl Api {
             dry_run: call.dry_run()?,
         };
         let wanted = if verb == "update" {
-            Some(body::decode_as(&call.headers, &call.body, id, "autoscaling/v1", "Scale", mode)?.object)
+            Some(
+                body::decode_as(&call.headers, &call.body, id, "autoscaling/v1", "Scale", mode)?
+                    .object,
+            )
         } else {
             None
         };
@@ -51,7 +59,8 @@ impl Api {
                 let mut next = current.clone();
                 object::remove_meta(&mut next, "resourceVersion");
                 let version = object::version(&scale);
-                if !version.is_empty() && (wanted.is_some() || version != object::version(current)) {
+                if !version.is_empty() && (wanted.is_some() || version != object::version(current))
+                {
                     next["metadata"]["resourceVersion"] = version.into();
                 }
                 next["spec"]["replicas"] = replicas.into();
@@ -68,15 +77,20 @@ fn patched(
     id: kube_spec::StructId,
     mode: body::FieldValidation,
 ) -> Result<Value, ApiError> {
-    let patch = kube_codec::parse_json(&call.body).map_err(|e| ApiError::bad_request(e.to_string()))?.value;
+    let patch =
+        kube_codec::parse_json(&call.body).map_err(|e| ApiError::bad_request(e.to_string()))?.value;
     let value = match body::media_type(&call.headers).as_str() {
         "application/json-patch+json" => {
             kube_merge::json_patch(scale, patch.as_array().map(Vec::as_slice).unwrap_or_default())
                 .map_err(|e| ApiError::bad_request(e.to_string()))?
         }
-        "application/merge-patch+json" | "application/strategic-merge-patch+json" => kube_merge::merge_patch(scale, &patch),
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+            kube_merge::merge_patch(scale, &patch)
+        }
         other => {
-            return Err(ApiError::unsupported_media_type(format!("not supported yet: PATCH of scale with {other}")));
+            return Err(ApiError::unsupported_media_type(format!(
+                "not supported yet: PATCH of scale with {other}"
+            )));
         }
     };
     let parsed = Parsed { value, duplicates: Vec::new() };

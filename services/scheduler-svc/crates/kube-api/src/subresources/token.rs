@@ -6,12 +6,12 @@ use kube_codec::{now, seconds_time};
 use kube_spec::find;
 use serde_json::{Value, json};
 
+use crate::body;
 use crate::error::{ApiError, FieldError};
 use crate::identity::TokenSubject;
 use crate::object::{self, int, list, text};
 use crate::rest::Call;
 use crate::server::Api;
-use crate::body;
 
 const DEFAULT_SECONDS: i64 = 3600;
 const SHORTEST: i64 = 600;
@@ -19,10 +19,19 @@ const LONGEST: i64 = 1 << 32;
 
 impl Api {
     pub(super) async fn issue_token(&self, call: &Call) -> Result<Response<Body>, ApiError> {
-        let id = kube_spec::types().find("authentication/v1.TokenRequest").ok_or_else(ApiError::no_such_path)?;
+        let id = kube_spec::types()
+            .find("authentication/v1.TokenRequest")
+            .ok_or_else(ApiError::no_such_path)?;
         let mode = call.field_validation()?;
-        let mut request =
-            body::decode_as(&call.headers, &call.body, id, "authentication.k8s.io/v1", "TokenRequest", mode)?.object;
+        let mut request = body::decode_as(
+            &call.headers,
+            &call.body,
+            id,
+            "authentication.k8s.io/v1",
+            "TokenRequest",
+            mode,
+        )?
+        .object;
         let accounts = call.resource();
         let account = self.fetch(accounts, &call.key()).await?;
         let account = account.ok_or_else(|| ApiError::not_found(accounts, &call.target.name))?;
@@ -35,11 +44,18 @@ impl Api {
             };
             let error = FieldError::invalid("spec.expirationSeconds", &seconds.into(), why);
             let mut error = ApiError::invalid(accounts, "", &[error]);
-            error.message = error.message.replacen("ServiceAccount \"\"", "TokenRequest.authentication.k8s.io \"\"", 1);
+            error.message = error.message.replacen(
+                "ServiceAccount \"\"",
+                "TokenRequest.authentication.k8s.io \"\"",
+                1,
+            );
             return Err(error);
         }
-        let mut audiences: Vec<String> =
-            list(&request, "/spec/audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let mut audiences: Vec<String> = list(&request, "/spec/audiences")
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
         if audiences.is_empty() {
             audiences.push(self.tokens.issuer().to_owned());
         }
@@ -50,14 +66,14 @@ impl Api {
             bound: self.bound_object(call, &request).await?,
         };
         let at = now();
-        let token = self.tokens.issue(&subject, &audiences, at, seconds).map_err(ApiError::internal)?;
+        let token =
+            self.tokens.issue(&subject, &audiences, at, seconds).map_err(ApiError::internal)?;
         request["spec"]["audiences"] = json!(audiences);
         request["spec"]["expirationSeconds"] = seconds.into();
         request["metadata"]["name"] = call.target.name.as_str().into();
         request["metadata"]["namespace"] = call.target.namespace.as_str().into();
         request["metadata"]["creationTimestamp"] = seconds_time(at).unwrap_or_default().into();
-        request["status"] =
-            json!({"token": token, "expirationTimestamp": seconds_time(at + seconds).unwrap_or_default()});
+        request["status"] = json!({"token": token, "expirationTimestamp": seconds_time(at + seconds).unwrap_or_default()});
         Ok(call.output.respond(201, &request))
     }
 
@@ -74,14 +90,21 @@ impl Api {
         let plural = match kind {
             "Pod" => "pods",
             "Secret" => "secrets",
-            other => return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {:?} to object of type {other:?}", call.target.name))),
+            other => {
+                return Err(ApiError::bad_request(format!(
+                    "cannot bind token for serviceaccount {:?} to object of type {other:?}",
+                    call.target.name
+                )));
+            }
         };
         let resource = find("", "v1", plural).ok_or_else(ApiError::no_such_path)?;
         let found = self.fetch(resource, &format!("{}/{name}", call.target.namespace)).await?;
         let found = found.ok_or_else(|| ApiError::not_found(resource, name))?;
         let uid = text(reference, "/uid");
         if !uid.is_empty() && uid != object::uid(&found.object) {
-            let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+            let why = format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            );
             return Err(ApiError::conflict(resource, name, &why));
         }
         Ok(Some((kind.to_owned(), name.to_owned(), object::uid(&found.object).to_owned())))

@@ -16,6 +16,7 @@ use crate::runner::{Again, Controller};
 use crate::{Error, claim};
 
 use budget::Budget;
+pub(crate) use budget::scaled;
 
 /// The controller.
 #[derive(Debug)]

@@ -148,7 +148,11 @@ async fn kubelet(api: Arc<FakeApi>, dead: Arc<Mutex<HashSet<String>>>) {
             if pod["metadata"].get("deletionTimestamp").is_some() {
                 api.delete(&path, json!({"gracePeriodSeconds": 0}));
             } else if node.is_empty() {
-                if let Some(node) = usable.get(index % usable.len().max(1)) {
+                let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+                    ["nodeSelectorTerms"];
+                let pinned = terms[0]["matchFields"][0]["values"][0].as_str().map(str::to_owned);
+                let any = || usable.get(index % usable.len().max(1)).cloned();
+                if let Some(node) = pinned.or_else(any) {
                     api.edit(&path, |p| p["spec"]["nodeName"] = json!(node));
                 }
             } else if pod["status"]["phase"] == "Pending" && (index + round) % 3 == 0 {

@@ -24,7 +24,9 @@ pub(super) fn columns() -> Vec<Column> {
                 return "<none>".into();
             }
             let met = gates.iter().filter(|g| {
-                list(o, "/status/conditions").iter().any(|c| c["type"] == g["conditionType"] && c["status"] == "True")
+                list(o, "/status/conditions")
+                    .iter()
+                    .any(|c| c["type"] == g["conditionType"] && c["status"] == "True")
             });
             format!("{}/{}", met.count(), gates.len()).into()
         }),
@@ -36,7 +38,8 @@ fn status(pod: &Value) -> String {
     let phase = text(pod, "/status/phase");
     let own = text(pod, "/status/reason");
     let mut reason = if own.is_empty() { phase } else { own }.to_owned();
-    let scheduled = list(pod, "/status/conditions").iter().find(|c| text(c, "/type") == "PodScheduled");
+    let scheduled =
+        list(pod, "/status/conditions").iter().find(|c| text(c, "/type") == "PodScheduled");
     if scheduled.is_some_and(|c| text(c, "/reason") == "SchedulingGated") {
         reason = "SchedulingGated".to_owned();
     }
@@ -106,7 +109,9 @@ fn main_status(pod: &Value, reason: &mut String) {
         }
     }
     if reason == "Completed" && running {
-        let ready = list(pod, "/status/conditions").iter().any(|c| text(c, "/type") == "Ready" && c["status"] == "True");
+        let ready = list(pod, "/status/conditions")
+            .iter()
+            .any(|c| text(c, "/type") == "Ready" && c["status"] == "True");
         *reason = if ready { "Running".to_owned() } else { "NotReady".to_owned() };
     }
 }

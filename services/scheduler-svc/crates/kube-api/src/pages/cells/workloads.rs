@@ -12,14 +12,19 @@ fn n(object: &Value, pointer: &str) -> i64 {
 }
 
 fn containers(template: &Value, key: &str) -> Value {
-    let all: Vec<&str> = list(template, "/spec/containers").iter().map(|c| c[key].as_str().unwrap_or_default()).collect();
+    let all: Vec<&str> = list(template, "/spec/containers")
+        .iter()
+        .map(|c| c[key].as_str().unwrap_or_default())
+        .collect();
     all.join(",").into()
 }
 
 pub(super) fn columns(resource: &Resource) -> Vec<Column> {
     let mut columns = match resource.plural {
         "deployments" => vec![
-            col("Ready", |o| format!("{}/{}", n(o, "/status/readyReplicas"), n(o, "/spec/replicas")).into()),
+            col("Ready", |o| {
+                format!("{}/{}", n(o, "/status/readyReplicas"), n(o, "/spec/replicas")).into()
+            }),
             num("Up-to-date", |o| n(o, "/status/updatedReplicas").into()),
             num("Available", |o| n(o, "/status/availableReplicas").into()),
         ],
@@ -37,7 +42,9 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
             col("Node Selector", |o| labels(map(o, "/spec/template/spec/nodeSelector")).into()),
         ],
         "statefulsets" => {
-            vec![col("Ready", |o| format!("{}/{}", n(o, "/status/readyReplicas"), n(o, "/spec/replicas")).into())]
+            vec![col("Ready", |o| {
+                format!("{}/{}", n(o, "/status/readyReplicas"), n(o, "/spec/replicas")).into()
+            })]
         }
         "jobs" => vec![
             col("Status", |o| job_status(o).into()),
@@ -56,26 +63,45 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
                 let zone = text(o, "/spec/timeZone");
                 if zone.is_empty() { "<none>".into() } else { zone.into() }
             }),
-            col("Suspend", |o| if o["spec"]["suspend"] == true { "True".into() } else { "False".into() }),
+            col("Suspend", |o| {
+                if o["spec"]["suspend"] == true { "True".into() } else { "False".into() }
+            }),
             num("Active", |o| list(o, "/status/active").len().into()),
             col("Last Schedule", |o| {
                 let at = text(o, "/status/lastScheduleTime");
                 if at.is_empty() { "<none>".into() } else { age(at).into() }
             }),
         ],
-        _ => vec![col("Controller", |o| {
-            let owner = list(o, "/metadata/ownerReferences").iter().find(|r| r["controller"] == true);
-            owner.map_or_else(|| "<none>".into(), |r| {
-                format!("{}.{}/{}", text(r, "/kind").to_lowercase(), text(r, "/apiVersion").split('/').next().unwrap_or_default(), text(r, "/name")).into()
-            })
-        }), num("Revision", |o| n(o, "/revision").into())],
+        _ => vec![
+            col("Controller", |o| {
+                let owner =
+                    list(o, "/metadata/ownerReferences").iter().find(|r| r["controller"] == true);
+                owner.map_or_else(
+                    || "<none>".into(),
+                    |r| {
+                        format!(
+                            "{}.{}/{}",
+                            text(r, "/kind").to_lowercase(),
+                            text(r, "/apiVersion").split('/').next().unwrap_or_default(),
+                            text(r, "/name")
+                        )
+                        .into()
+                    },
+                )
+            }),
+            num("Revision", |o| n(o, "/revision").into()),
+        ],
     };
     columns.push(col("Age", |o| age(text(o, "/metadata/creationTimestamp")).into()));
     match resource.plural {
         "controllerrevisions" => {}
         "cronjobs" => {
-            columns.push(wide("Containers", |o| containers(&o["spec"]["jobTemplate"]["spec"]["template"], "name")));
-            columns.push(wide("Images", |o| containers(&o["spec"]["jobTemplate"]["spec"]["template"], "image")));
+            columns.push(wide("Containers", |o| {
+                containers(&o["spec"]["jobTemplate"]["spec"]["template"], "name")
+            }));
+            columns.push(wide("Images", |o| {
+                containers(&o["spec"]["jobTemplate"]["spec"]["template"], "image")
+            }));
         }
         _ => {
             columns.push(wide("Containers", |o| containers(&o["spec"]["template"], "name")));
@@ -83,7 +109,9 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
         }
     }
     match resource.plural {
-        "replicationcontrollers" => columns.push(wide("Selector", |o| labels(map(o, "/spec/selector")).into())),
+        "replicationcontrollers" => {
+            columns.push(wide("Selector", |o| labels(map(o, "/spec/selector")).into()))
+        }
         "deployments" | "replicasets" | "daemonsets" | "jobs" => {
             columns.push(wide("Selector", |o| selector(&o["spec"]["selector"]).into()));
         }
@@ -93,7 +121,11 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
 }
 
 fn job_status(job: &Value) -> &'static str {
-    let has = |kind: &str| list(job, "/status/conditions").iter().any(|c| text(c, "/type") == kind && c["status"] == "True");
+    let has = |kind: &str| {
+        list(job, "/status/conditions")
+            .iter()
+            .any(|c| text(c, "/type") == kind && c["status"] == "True")
+    };
     if has("Complete") {
         "Complete"
     } else if has("Failed") {

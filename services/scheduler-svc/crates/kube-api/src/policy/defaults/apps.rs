@@ -89,7 +89,8 @@ pub(super) fn job(object: &mut Value) {
     default_to(spec, "backoffLimit", 6);
     default_to(spec, "completionMode", "NonIndexed");
     default_to(spec, "suspend", false);
-    let replacement = if is_set(spec, "/podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    let replacement =
+        if is_set(spec, "/podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     default_to(spec, "podReplacementPolicy", replacement);
     if spec["manualSelector"] != true && !is_set(spec, "/selector") && !uid.is_empty() {
         spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});

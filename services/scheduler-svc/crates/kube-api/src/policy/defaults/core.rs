@@ -15,7 +15,10 @@ pub(super) fn secret(object: &mut Value) {
 
 /// `stringData` becomes `data`.
 pub(in crate::policy) fn merge_string_data(object: &mut Value) {
-    let Some(Value::Object(texts)) = object.as_object_mut().and_then(|o| o.remove("stringData")) else { return };
+    let Some(Value::Object(texts)) = object.as_object_mut().and_then(|o| o.remove("stringData"))
+    else {
+        return;
+    };
     let data = map_mut(object, "data");
     for (key, value) in texts {
         data.insert(key, STANDARD.encode(value.as_str().unwrap_or_default()).into());
@@ -37,7 +40,8 @@ pub(super) fn network_policy(object: &mut Value) {
     }
     if !is_set(spec, "/policyTypes") {
         let egress = is_set(spec, "/egress");
-        spec["policyTypes"] = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+        spec["policyTypes"] =
+            if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
     }
 }
 

@@ -49,7 +49,9 @@ pub fn apply_defaults(resource: &Resource, object: &mut Value) {
             }
         }
         ("networking.k8s.io", "networkpolicies") => self::core::network_policy(object),
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => self::core::binding(object),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
+            self::core::binding(object)
+        }
         ("scheduling.k8s.io", _) => default_to(object, "preemptionPolicy", "PreemptLowerPriority"),
         ("storage.k8s.io", "storageclasses") => {
             default_to(object, "reclaimPolicy", "Delete");

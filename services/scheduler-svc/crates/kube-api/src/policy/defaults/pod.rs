@@ -34,7 +34,8 @@ fn spec(spec: &mut Value) {
     if spec.get("enableServiceLinks").is_none() {
         default_to(spec, "enableServiceLinks", true);
     }
-    let (name, old) = (text(spec, "/serviceAccountName").to_owned(), text(spec, "/serviceAccount").to_owned());
+    let (name, old) =
+        (text(spec, "/serviceAccountName").to_owned(), text(spec, "/serviceAccount").to_owned());
     let account = if name.is_empty() { old } else { name };
     if !account.is_empty() {
         spec["serviceAccountName"] = account.as_str().into();
@@ -67,13 +68,20 @@ fn container(container: &mut Value, host_network: bool) {
         }
     }
     for variable in items_mut(container, "env") {
-        if let Some(reference) = variable.pointer_mut("/valueFrom/fieldRef").filter(|r| r.is_object()) {
+        if let Some(reference) =
+            variable.pointer_mut("/valueFrom/fieldRef").filter(|r| r.is_object())
+        {
             default_to(reference, "apiVersion", "v1");
         }
     }
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(key).filter(|p| p.is_object()) {
-            for (name, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+            for (name, value) in [
+                ("timeoutSeconds", 1),
+                ("periodSeconds", 10),
+                ("successThreshold", 1),
+                ("failureThreshold", 3),
+            ] {
                 if probe.get(name).and_then(Value::as_i64).unwrap_or(0) == 0 {
                     probe[name] = value.into();
                 }
@@ -99,7 +107,9 @@ fn http_get(handler: &mut Value) {
 }
 
 fn volume(volume: &mut Value) {
-    let sources = volume.as_object().map_or(0, |v| v.iter().filter(|(k, v)| *k != "name" && !v.is_null()).count());
+    let sources = volume
+        .as_object()
+        .map_or(0, |v| v.iter().filter(|(k, v)| *k != "name" && !v.is_null()).count());
     if sources == 0 {
         volume["emptyDir"] = json!({});
     }
@@ -128,10 +138,10 @@ fn volume(volume: &mut Value) {
             }
         }
     }
-    if is_set(volume, "/hostPath") {
-        if let Some(path) = volume.get_mut("hostPath") {
-            default_to(path, "type", "");
-        }
+    if is_set(volume, "/hostPath")
+        && let Some(path) = volume.get_mut("hostPath")
+    {
+        default_to(path, "type", "");
     }
     if let Some(template) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
         default_to(template, "volumeMode", "Filesystem");
@@ -145,8 +155,12 @@ mod tests {
     #[test]
     fn pull_policy_follows_the_tag() {
         for (image, want) in [
-            ("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1.25", "IfNotPresent"),
-            ("127.0.0.1:5000/app", "Always"), ("127.0.0.1:5000/app:v1", "IfNotPresent"), ("app@sha256:ab", "IfNotPresent"),
+            ("nginx", "Always"),
+            ("nginx:latest", "Always"),
+            ("nginx:1.25", "IfNotPresent"),
+            ("127.0.0.1:5000/app", "Always"),
+            ("127.0.0.1:5000/app:v1", "IfNotPresent"),
+            ("app@sha256:ab", "IfNotPresent"),
         ] {
             let mut c = json!({"name": "a", "image": image});
             container(&mut c, false);

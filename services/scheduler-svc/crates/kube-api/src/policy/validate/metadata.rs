@@ -63,12 +63,20 @@ fn check_owners(object: &Value, errors: &mut Errors) {
         for key in ["apiVersion", "kind", "name", "uid"] {
             if object::text(owner, &format!("/{key}")).is_empty() {
                 let field = format!("metadata.ownerReferences[{i}].{key}");
-                errors.push(FieldError::invalid(field, &"".into(), &format!("{key} must not be empty")));
+                errors.push(FieldError::invalid(
+                    field,
+                    &"".into(),
+                    &format!("{key} must not be empty"),
+                ));
             }
         }
     }
     if owners.iter().filter(|o| o["controller"] == true).count() > 1 {
         let why = "Only one reference can have Controller set to true";
-        errors.push(FieldError::invalid("metadata.ownerReferences", &Value::Array(owners.to_vec()), why));
+        errors.push(FieldError::invalid(
+            "metadata.ownerReferences",
+            &Value::Array(owners.to_vec()),
+            why,
+        ));
     }
 }

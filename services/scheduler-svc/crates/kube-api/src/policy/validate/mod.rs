@@ -34,7 +34,9 @@ pub fn validate_update(resource: &Resource, phase: Phase, current: &Value, next:
     match (resource.group, resource.plural) {
         ("", "pods") => pod::check_update(current, next, &mut errors),
         ("", "services") => service::check_update(current, next, &mut errors),
-        ("", "configmaps" | "secrets") => small::check_immutable_data(resource, current, next, &mut errors),
+        ("", "configmaps" | "secrets") => {
+            small::check_immutable_data(resource, current, next, &mut errors)
+        }
         ("", "persistentvolumeclaims") => small::check_claim_update(current, next, &mut errors),
         ("apps" | "batch", _) => workload::check_update(resource, current, next, &mut errors),
         ("rbac.authorization.k8s.io", _) => small::check_role_ref(current, next, &mut errors),

@@ -87,13 +87,15 @@ pub(super) fn label_value(text: &str) -> Option<String> {
         return Some("must be no more than 63 characters".to_owned());
     }
     let word = |c: char| c.is_ascii_alphanumeric();
-    let fits = text.is_empty() || (ends(text, word) && text.chars().all(|c| word(c) || "-_.".contains(c)));
+    let fits =
+        text.is_empty() || (ends(text, word) && text.chars().all(|c| word(c) || "-_.".contains(c)));
     if fits { None } else { Some(LABEL_VALUE.to_owned()) }
 }
 
 /// What is wrong with a key of a ConfigMap or Secret.
 pub(super) fn config_key(text: &str) -> Option<String> {
-    let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let fits =
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     match text {
         "." | ".." => Some(format!("must not be '{text}'")),
         _ if text.len() > 253 => Some("must be no more than 253 characters".to_owned()),

@@ -15,7 +15,11 @@ pub(super) fn check_pod(pod: &Value, errors: &mut Errors) {
 
 /// A template: labels and spec.
 pub(super) fn check_template(template: &Value, path: &str, errors: &mut Errors) {
-    metadata::check_labels(template.pointer("/metadata/labels"), &format!("{path}.metadata.labels"), errors);
+    metadata::check_labels(
+        template.pointer("/metadata/labels"),
+        &format!("{path}.metadata.labels"),
+        errors,
+    );
     check_spec(&template["spec"], &format!("{path}.spec"), errors);
 }
 
@@ -29,26 +33,47 @@ fn check_spec(spec: &Value, path: &str, errors: &mut Errors) {
     if containers.is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
-    for (key, items) in [("containers", containers), ("initContainers", list(spec, "/initContainers"))] {
+    for (key, items) in
+        [("containers", containers), ("initContainers", list(spec, "/initContainers"))]
+    {
         for (i, container) in items.iter().enumerate() {
             check_container(container, &format!("{path}.{key}[{i}]"), &volumes, &mut seen, errors);
         }
     }
     one_of(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], errors);
-    one_of(spec, path, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
+    one_of(
+        spec,
+        path,
+        "dnsPolicy",
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        errors,
+    );
     if text(spec, "/dnsPolicy") == "None" && list(spec, "/dnsConfig/nameservers").is_empty() {
         let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
         errors.push(FieldError::required(format!("{path}.dnsConfig.nameservers"), why));
     }
     if object::int(spec, "/terminationGracePeriodSeconds").is_some_and(|n| n < 0) {
         let field = format!("{path}.terminationGracePeriodSeconds");
-        errors.push(FieldError::invalid(field, &spec["terminationGracePeriodSeconds"], "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            field,
+            &spec["terminationGracePeriodSeconds"],
+            "must be greater than or equal to 0",
+        ));
     }
     if object::int(spec, "/activeDeadlineSeconds").is_some_and(|n| n < 1) {
         let why = "must be between 1 and 2147483647, inclusive";
-        errors.push(FieldError::invalid(format!("{path}.activeDeadlineSeconds"), &spec["activeDeadlineSeconds"], why));
+        errors.push(FieldError::invalid(
+            format!("{path}.activeDeadlineSeconds"),
+            &spec["activeDeadlineSeconds"],
+            why,
+        ));
     }
-    for (key, rule) in [("nodeName", names::subdomain as fn(&str) -> Option<String>), ("serviceAccountName", names::subdomain), ("hostname", names::label), ("subdomain", names::label)] {
+    for (key, rule) in [
+        ("nodeName", names::subdomain as fn(&str) -> Option<String>),
+        ("serviceAccountName", names::subdomain),
+        ("hostname", names::label),
+        ("subdomain", names::label),
+    ] {
         let value = text(spec, &format!("/{key}"));
         if let Some(why) = Some(value).filter(|v| !v.is_empty()).and_then(rule) {
             errors.push(FieldError::invalid(format!("{path}.{key}"), &value.into(), &why));
@@ -79,14 +104,26 @@ fn check_volume(volume: &Value, path: &str, seen: &mut HashSet<String>, errors: 
     } else if !seen.insert(name.to_owned()) {
         errors.push(FieldError::duplicate(format!("{path}.name"), &name.into()));
     }
-    let sources: Vec<&String> =
-        volume.as_object().into_iter().flatten().filter(|(k, v)| *k != "name" && !v.is_null()).map(|(k, _)| k).collect();
+    let sources: Vec<&String> = volume
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(k, v)| *k != "name" && !v.is_null())
+        .map(|(k, _)| k)
+        .collect();
     for extra in sources.iter().skip(1) {
         let why = "may not specify more than 1 volume type";
         errors.push(FieldError::forbidden(format!("{path}.{extra}"), why));
     }
-    for (source, key) in [("configMap", "name"), ("secret", "secretName"), ("hostPath", "path"), ("persistentVolumeClaim", "claimName")] {
-        if is_set(volume, &format!("/{source}")) && text(volume, &format!("/{source}/{key}")).is_empty() {
+    for (source, key) in [
+        ("configMap", "name"),
+        ("secret", "secretName"),
+        ("hostPath", "path"),
+        ("persistentVolumeClaim", "claimName"),
+    ] {
+        if is_set(volume, &format!("/{source}"))
+            && text(volume, &format!("/{source}/{key}")).is_empty()
+        {
             errors.push(FieldError::required(format!("{path}.{source}.{key}"), ""));
         }
     }
@@ -111,7 +148,11 @@ fn check_container(
     if image.is_empty() {
         errors.push(FieldError::required(format!("{path}.image"), ""));
     } else if image.trim() != image {
-        errors.push(FieldError::invalid(format!("{path}.image"), &image.into(), "must not have leading or trailing whitespace"));
+        errors.push(FieldError::invalid(
+            format!("{path}.image"),
+            &image.into(),
+            "must not have leading or trailing whitespace",
+        ));
     }
     one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], errors);
     check_ports(container, path, errors);
@@ -130,7 +171,11 @@ fn check_container(
         if target.is_empty() {
             errors.push(FieldError::required(format!("{path}.mountPath"), ""));
         } else if !mounts.insert(target) {
-            errors.push(FieldError::invalid(format!("{path}.mountPath"), &target.into(), "must be unique"));
+            errors.push(FieldError::invalid(
+                format!("{path}.mountPath"),
+                &target.into(),
+                "must be unique",
+            ));
         }
     }
     check_resources(&container["resources"], &format!("{path}.resources"), errors);
@@ -146,7 +191,9 @@ fn check_ports(container: &Value, path: &str, errors: &mut Errors) {
     for (i, port) in list(container, "/ports").iter().enumerate() {
         let path = format!("{path}.ports[{i}]");
         match object::int(port, "/containerPort") {
-            None | Some(0) => errors.push(FieldError::required(format!("{path}.containerPort"), "")),
+            None | Some(0) => {
+                errors.push(FieldError::required(format!("{path}.containerPort"), ""))
+            }
             Some(n) => check_port(n, &format!("{path}.containerPort"), errors),
         }
         if let Some(n) = object::int(port, "/hostPort").filter(|n| *n != 0) {
@@ -157,7 +204,11 @@ fn check_ports(container: &Value, path: &str, errors: &mut Errors) {
             errors.push(FieldError::duplicate(format!("{path}.name"), &name.into()));
         }
         if name.len() > 15 {
-            errors.push(FieldError::invalid(format!("{path}.name"), &name.into(), "must be no more than 15 characters"));
+            errors.push(FieldError::invalid(
+                format!("{path}.name"),
+                &name.into(),
+                "must be no more than 15 characters",
+            ));
         }
         one_of(port, &path, "protocol", &["SCTP", "TCP", "UDP"], errors);
     }
@@ -166,7 +217,11 @@ fn check_ports(container: &Value, path: &str, errors: &mut Errors) {
 /// A port from 1 to 65535.
 pub(super) fn check_port(port: i64, field: &str, errors: &mut Errors) {
     if !(1..=65535).contains(&port) {
-        errors.push(FieldError::invalid(field, &port.into(), "must be between 1 and 65535, inclusive"));
+        errors.push(FieldError::invalid(
+            field,
+            &port.into(),
+            "must be between 1 and 65535, inclusive",
+        ));
     }
 }
 
@@ -207,7 +262,11 @@ fn check_resources(resources: &Value, path: &str, errors: &mut Errors) {
         for (resource, value) in object::map(resources, &format!("/{kind}")).into_iter().flatten() {
             let field = format!("{path}.{kind}[{resource}]");
             if amount(kind, resource).is_some_and(|q| q.signum() < 0) {
-                errors.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
+                errors.push(FieldError::invalid(
+                    field,
+                    value,
+                    "must be greater than or equal to 0",
+                ));
             } else if !resource.contains('/') && !known_resource(resource) {
                 errors.push(FieldError::invalid(
                     format!("{path}.{kind}[{resource}]"),
@@ -218,11 +277,12 @@ fn check_resources(resources: &Value, path: &str, errors: &mut Errors) {
         }
     }
     for (resource, value) in object::map(resources, "/requests").into_iter().flatten() {
-        if let (Some(request), Some(limit)) = (amount("requests", resource), amount("limits", resource)) {
-            if request.nanos() > limit.nanos() {
-                let why = format!("must be less than or equal to {resource} limit of {limit}");
-                errors.push(FieldError::invalid(format!("{path}.requests"), value, &why));
-            }
+        if let (Some(request), Some(limit)) =
+            (amount("requests", resource), amount("limits", resource))
+            && request.nanos() > limit.nanos()
+        {
+            let why = format!("must be less than or equal to {resource} limit of {limit}");
+            errors.push(FieldError::invalid(format!("{path}.requests"), value, &why));
         }
     }
 }
@@ -232,24 +292,41 @@ fn known_resource(name: &str) -> bool {
 }
 
 fn check_probe(probe: &Value, path: &str, kind: &str, errors: &mut Errors) {
-    let handlers = ["exec", "httpGet", "tcpSocket", "grpc"].iter().filter(|h| is_set(probe, &format!("/{h}"))).count();
+    let handlers = ["exec", "httpGet", "tcpSocket", "grpc"]
+        .iter()
+        .filter(|h| is_set(probe, &format!("/{h}")))
+        .count();
     match handlers {
         0 => errors.push(FieldError::required(path, "must specify a handler type")),
         1 => {}
         _ => errors.push(FieldError::forbidden(path, "may not specify more than 1 handler type")),
     }
-    for key in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for key in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         if object::int(probe, &format!("/{key}")).is_some_and(|n| n < 0) {
-            errors.push(FieldError::invalid(format!("{path}.{key}"), &probe[key], "must be greater than or equal to 0"));
+            errors.push(FieldError::invalid(
+                format!("{path}.{key}"),
+                &probe[key],
+                "must be greater than or equal to 0",
+            ));
         }
     }
     if kind != "readinessProbe" && object::int(probe, "/successThreshold").unwrap_or(1) != 1 {
-        errors.push(FieldError::invalid(format!("{path}.successThreshold"), &probe["successThreshold"], "must be 1"));
+        errors.push(FieldError::invalid(
+            format!("{path}.successThreshold"),
+            &probe["successThreshold"],
+            "must be 1",
+        ));
     }
-    if is_set(probe, "/httpGet") {
-        if let Some(port) = object::int(probe, "/httpGet/port") {
-            check_port(port, &format!("{path}.httpGet.port"), errors);
-        }
+    if is_set(probe, "/httpGet")
+        && let Some(port) = object::int(probe, "/httpGet/port")
+    {
+        check_port(port, &format!("{path}.httpGet.port"), errors);
     }
 }
 
@@ -264,7 +341,11 @@ fn check_toleration(toleration: &Value, path: &str, errors: &mut Errors) {
         errors.push(FieldError::invalid(format!("{path}.operator"), &toleration["value"], why));
     }
     if !matches!(operator, "" | "Equal" | "Exists") {
-        errors.push(FieldError::not_supported(format!("{path}.operator"), &operator.into(), &["Equal", "Exists"]));
+        errors.push(FieldError::not_supported(
+            format!("{path}.operator"),
+            &operator.into(),
+            &["Equal", "Exists"],
+        ));
     }
 }
 
@@ -281,7 +362,14 @@ pub(super) fn check_update(current: &Value, next: &Value, errors: &mut Errors) {
             }
         }
         if let Some(fields) = spec.as_object_mut() {
-            for key in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates", "nodeSelector", "affinity"] {
+            for key in [
+                "activeDeadlineSeconds",
+                "terminationGracePeriodSeconds",
+                "tolerations",
+                "schedulingGates",
+                "nodeSelector",
+                "affinity",
+            ] {
                 // Gates and, while gated, selectors may only shrink or narrow; that is for the scheduler's user to keep.
                 if matches!(key, "nodeSelector" | "affinity") && !is_gated(current) {
                     continue;
@@ -295,9 +383,14 @@ pub(super) fn check_update(current: &Value, next: &Value, errors: &mut Errors) {
         let why = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
         errors.push(FieldError::forbidden("spec", why));
     }
-    let kept = list(current, "/spec/tolerations").iter().all(|t| list(next, "/spec/tolerations").iter().any(|n| n == t));
+    let kept = list(current, "/spec/tolerations")
+        .iter()
+        .all(|t| list(next, "/spec/tolerations").iter().any(|n| n == t));
     if !kept {
-        errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
 }
 

@@ -27,15 +27,26 @@ pub(super) fn check(service: &Value, errors: &mut Errors) {
         }
     }
     if headless && kind == "NodePort" {
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", &"None".into(), "may not be set to 'None' for NodePort services"));
+        errors.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            &"None".into(),
+            "may not be set to 'None' for NodePort services",
+        ));
     }
     check_ports(ports, errors);
     metadata::check_labels(spec.get("selector"), "spec.selector", errors);
     let affinity = text(spec, "/sessionAffinity");
     if !matches!(affinity, "ClientIP" | "None") {
-        errors.push(FieldError::not_supported("spec.sessionAffinity", &affinity.into(), &["ClientIP", "None"]));
+        errors.push(FieldError::not_supported(
+            "spec.sessionAffinity",
+            &affinity.into(),
+            &["ClientIP", "None"],
+        ));
     }
-    for (key, allowed) in [("internalTrafficPolicy", ["Cluster", "Local"]), ("externalTrafficPolicy", ["Cluster", "Local"])] {
+    for (key, allowed) in [
+        ("internalTrafficPolicy", ["Cluster", "Local"]),
+        ("externalTrafficPolicy", ["Cluster", "Local"]),
+    ] {
         let value = text(spec, &format!("/{key}"));
         if !value.is_empty() && !allowed.contains(&value) {
             errors.push(FieldError::not_supported(format!("spec.{key}"), &value.into(), &allowed));
@@ -61,7 +72,11 @@ fn check_ports(ports: &[Value], errors: &mut Errors) {
         pod::check_port(number, &format!("{path}.port"), errors);
         let protocol = text(port, "/protocol");
         if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            errors.push(FieldError::not_supported(format!("{path}.protocol"), &protocol.into(), &["SCTP", "TCP", "UDP"]));
+            errors.push(FieldError::not_supported(
+                format!("{path}.protocol"),
+                &protocol.into(),
+                &["SCTP", "TCP", "UDP"],
+            ));
         }
         if let Some(target) = object::int(port, "/targetPort") {
             pod::check_port(target, &format!("{path}.targetPort"), errors);

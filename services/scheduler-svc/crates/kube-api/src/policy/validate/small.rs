@@ -33,7 +33,11 @@ pub(super) fn check_config_map(object: &Value, errors: &mut Errors) {
     let size = check_keys(object, "data", errors) + check_keys(object, "binaryData", errors);
     for key in object::map(object, "/binaryData").into_iter().flatten().map(|(k, _)| k) {
         if object::map(object, "/data").is_some_and(|d| d.contains_key(key)) {
-            errors.push(FieldError::invalid(format!("data[{key}]"), &key.as_str().into(), "duplicate of key present in binaryData"));
+            errors.push(FieldError::invalid(
+                format!("data[{key}]"),
+                &key.as_str().into(),
+                "duplicate of key present in binaryData",
+            ));
         }
     }
     if size > MAX_DATA {
@@ -60,17 +64,26 @@ pub(super) fn check_secret(object: &Value, errors: &mut Errors) {
     }
 }
 
-pub(super) fn check_immutable_data(resource: &Resource, current: &Value, next: &Value, errors: &mut Errors) {
+pub(super) fn check_immutable_data(
+    resource: &Resource,
+    current: &Value,
+    next: &Value,
+    errors: &mut Errors,
+) {
     if resource.plural == "secrets" && current["type"] != next["type"] {
         errors.push(FieldError::invalid("type", &next["type"], "field is immutable"));
     }
     if current["immutable"] == true {
         if next["immutable"] != true {
-            errors.push(FieldError::forbidden("immutable", "field is immutable when `immutable` is set"));
+            errors.push(FieldError::forbidden(
+                "immutable",
+                "field is immutable when `immutable` is set",
+            ));
         }
         for key in ["data", "binaryData"] {
             if current.get(key) != next.get(key) {
-                errors.push(FieldError::forbidden(key, "field is immutable when `immutable` is set"));
+                errors
+                    .push(FieldError::forbidden(key, "field is immutable when `immutable` is set"));
             }
         }
     }
@@ -85,7 +98,11 @@ pub(super) fn check_node(object: &Value, errors: &mut Errors) {
         let effect = text(taint, "/effect");
         let allowed = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
         if !allowed.contains(&effect) {
-            errors.push(FieldError::not_supported(format!("{path}.effect"), &effect.into(), &allowed));
+            errors.push(FieldError::not_supported(
+                format!("{path}.effect"),
+                &effect.into(),
+                &allowed,
+            ));
         }
     }
 }
@@ -98,7 +115,11 @@ pub(super) fn check_claim(object: &Value, errors: &mut Errors) {
     if size.is_empty() {
         errors.push(FieldError::required("spec.resources[storage]", ""));
     } else if size.parse::<Quantity>().is_ok_and(|q| q.signum() <= 0) {
-        errors.push(FieldError::invalid("spec.resources[storage]", &size.into(), "must be greater than zero"));
+        errors.push(FieldError::invalid(
+            "spec.resources[storage]",
+            &size.into(),
+            "must be greater than zero",
+        ));
     }
 }
 
@@ -150,7 +171,11 @@ fn check_path(entry: &Value, path: &str, errors: &mut Errors) {
     }
     let route = text(entry, "/path");
     if kind != "ImplementationSpecific" && !route.starts_with('/') {
-        errors.push(FieldError::invalid(format!("{path}.path"), &route.into(), "must be an absolute path"));
+        errors.push(FieldError::invalid(
+            format!("{path}.path"),
+            &route.into(),
+            "must be an absolute path",
+        ));
     }
     if is_set(entry, "/backend/service") {
         if text(entry, "/backend/service/name").is_empty() {
@@ -158,10 +183,16 @@ fn check_path(entry: &Value, path: &str, errors: &mut Errors) {
         }
         let port = &entry["backend"]["service"]["port"];
         if object::int(port, "/number").unwrap_or(0) == 0 && text(port, "/name").is_empty() {
-            errors.push(FieldError::required(format!("{path}.backend.service.port"), "port name or number is required"));
+            errors.push(FieldError::required(
+                format!("{path}.backend.service.port"),
+                "port name or number is required",
+            ));
         }
     } else if !is_set(entry, "/backend/resource") {
-        errors.push(FieldError::required(format!("{path}.backend"), "resource or service backend is required"));
+        errors.push(FieldError::required(
+            format!("{path}.backend"),
+            "resource or service backend is required",
+        ));
     }
 }
 
@@ -180,7 +211,11 @@ pub(super) fn check_rbac(resource: &Resource, object: &Value, errors: &mut Error
             let kind = text(subject, "/kind");
             if !matches!(kind, "ServiceAccount" | "User" | "Group") {
                 let allowed = ["Group", "ServiceAccount", "User"];
-                errors.push(FieldError::not_supported(format!("subjects[{i}].kind"), &kind.into(), &allowed));
+                errors.push(FieldError::not_supported(
+                    format!("subjects[{i}].kind"),
+                    &kind.into(),
+                    &allowed,
+                ));
             }
             if text(subject, "/name").is_empty() {
                 errors.push(FieldError::required(format!("subjects[{i}].name"), ""));
@@ -190,14 +225,23 @@ pub(super) fn check_rbac(resource: &Resource, object: &Value, errors: &mut Error
     }
     for (i, rule) in list(object, "/rules").iter().enumerate() {
         if list(rule, "/verbs").is_empty() {
-            errors.push(FieldError::required(format!("rules[{i}].verbs"), "verbs must contain at least one value"));
+            errors.push(FieldError::required(
+                format!("rules[{i}].verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         if list(rule, "/nonResourceURLs").is_empty() {
             if list(rule, "/apiGroups").is_empty() {
-                errors.push(FieldError::required(format!("rules[{i}].apiGroups"), "resource rules must supply at least one api group"));
+                errors.push(FieldError::required(
+                    format!("rules[{i}].apiGroups"),
+                    "resource rules must supply at least one api group",
+                ));
             }
             if list(rule, "/resources").is_empty() {
-                errors.push(FieldError::required(format!("rules[{i}].resources"), "resource rules must supply at least one resource"));
+                errors.push(FieldError::required(
+                    format!("rules[{i}].resources"),
+                    "resource rules must supply at least one resource",
+                ));
             }
         }
     }
@@ -225,7 +269,10 @@ pub(super) fn check_endpoint_slice(object: &Value, errors: &mut Errors) {
     }
     for (i, endpoint) in list(object, "/endpoints").iter().enumerate() {
         if list(endpoint, "/addresses").is_empty() {
-            errors.push(FieldError::required(format!("endpoints[{i}].addresses"), "must contain at least 1 address"));
+            errors.push(FieldError::required(
+                format!("endpoints[{i}].addresses"),
+                "must contain at least 1 address",
+            ));
         }
     }
 }
@@ -233,6 +280,10 @@ pub(super) fn check_endpoint_slice(object: &Value, errors: &mut Errors) {
 pub(super) fn check_lease(object: &Value, errors: &mut Errors) {
     if object::int(object, "/spec/leaseDurationSeconds").is_some_and(|n| n <= 0) {
         let field = "spec.leaseDurationSeconds";
-        errors.push(FieldError::invalid(field, &object["spec"]["leaseDurationSeconds"], "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            field,
+            &object["spec"]["leaseDurationSeconds"],
+            "must be greater than 0",
+        ));
     }
 }
