@@ -286,7 +286,7 @@ fn protocol(config: &pb::cluster::Cluster) -> Result<(Protocol, Http2Options, Du
     let mut protocol =
         if config.http2_protocol_options.is_some() { Protocol::Http2 } else { Protocol::Http1 };
     let mut http2 = config.http2_protocol_options.clone();
-    let mut common = config.common_http_protocol_options.clone();
+    let mut common = config.common_http_protocol_options;
     for (name, any) in &config.typed_extension_protocol_options {
         let path = format!("typed_extension_protocol_options[{name}]");
         let options: pb::upstream_http::HttpProtocolOptions = unpack(any, HTTP_OPTIONS, &path)?;

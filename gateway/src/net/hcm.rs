@@ -119,10 +119,10 @@ pub async fn handle(
     } else {
         find(&hcm, &connection, &parts, &host)
     };
-    let response = match found {
+    match found {
         Found::Nothing => {
             hcm.stats.no_route.inc();
-            return reply(stream, StatusCode::NOT_FOUND, "", Flags::NO_ROUTE, grpc);
+            reply(stream, StatusCode::NOT_FOUND, "", Flags::NO_ROUTE, grpc)
         }
         Found::NeedsTls => {
             let location = format!(
@@ -133,7 +133,7 @@ pub async fn handle(
             let mut response =
                 reply(stream, StatusCode::MOVED_PERMANENTLY, "", Flags::default(), false);
             insert(&mut response, LOCATION, &location);
-            return response;
+            response
         }
         Found::Route(virtual_host, route) => {
             if let Some(logged) = &mut stream.logged {
@@ -161,8 +161,7 @@ pub async fn handle(
             }
             response
         }
-    };
-    response
+    }
 }
 
 async fn act(
