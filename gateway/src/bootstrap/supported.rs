@@ -12,7 +12,7 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("envoy.config.bootstrap.v3.Admin", "address"),
     ("envoy.config.core.v3.Node", "id cluster metadata locality"),
     ("envoy.config.core.v3.Locality", "region zone sub_zone"),
-    ("envoy.config.core.v3.ConfigSource", "ads resource_api_version initial_fetch_timeout"),
+    ("envoy.config.core.v3.ConfigSource", "ads resource_api_version"),
     ("envoy.config.core.v3.AggregatedConfigSource", ""),
     (
         "envoy.config.core.v3.ApiConfigSource",
@@ -69,7 +69,7 @@ const SUPPORTED: &[(&str, &str)] = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "codec_type stat_prefix rds route_config http_filters http_protocol_options http2_protocol_options \
          common_http_protocol_options server_name server_header_transformation max_request_headers_kb stream_idle_timeout \
-         request_timeout request_headers_timeout access_log use_remote_address xff_num_trusted_hops generate_request_id \
+         request_headers_timeout access_log use_remote_address xff_num_trusted_hops generate_request_id \
          preserve_external_request_id always_set_request_id_in_response upgrade_configs normalize_path merge_slashes \
          via strip_any_host_port",
     ),
@@ -137,7 +137,7 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("envoy.config.route.v3.DirectResponseAction", "status body"),
     (
         "envoy.config.route.v3.RetryPolicy",
-        "retry_on num_retries per_try_timeout retriable_status_codes retry_back_off host_selection_retry_max_attempts",
+        "retry_on num_retries per_try_timeout retriable_status_codes retry_back_off",
     ),
     ("envoy.config.route.v3.RetryPolicy.RetryBackOff", "base_interval max_interval"),
     (

@@ -286,7 +286,7 @@ fn protocol(config: &pb::cluster::Cluster) -> Result<(Protocol, Http2Options, Du
     let mut protocol =
         if config.http2_protocol_options.is_some() { Protocol::Http2 } else { Protocol::Http1 };
     let mut http2 = config.http2_protocol_options.clone();
-    let mut common = config.common_http_protocol_options.clone();
+    let mut common = config.common_http_protocol_options;
     for (name, any) in &config.typed_extension_protocol_options {
         let path = format!("typed_extension_protocol_options[{name}]");
         let options: pb::upstream_http::HttpProtocolOptions = unpack(any, HTTP_OPTIONS, &path)?;
@@ -315,6 +315,16 @@ fn protocol(config: &pb::cluster::Cluster) -> Result<(Protocol, Http2Options, Du
             }
             None => return Err(ConfigError::invalid(path, "a protocol is needed")),
         }
+    }
+    if common.as_ref().is_some_and(|c| c.max_headers_count.is_some()) {
+        return Err(ConfigError::unsupported(
+            "common_http_protocol_options.max_headers_count of a cluster",
+        ));
+    }
+    if http2.as_ref().is_some_and(|options| options.max_concurrent_streams.is_some()) {
+        return Err(ConfigError::unsupported(
+            "http2_protocol_options.max_concurrent_streams of a cluster",
+        ));
     }
     let idle = common
         .as_ref()

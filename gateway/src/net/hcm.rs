@@ -62,7 +62,6 @@ pub struct Hcm {
     pub upgrades: Vec<(String, bool)>,
     pub stream_idle: Option<Duration>,
     pub connection_idle: Duration,
-    pub request_timeout: Option<Duration>,
     pub request_headers_timeout: Option<Duration>,
     pub max_headers_bytes: usize,
     pub max_headers: usize,
@@ -120,10 +119,10 @@ pub async fn handle(
     } else {
         find(&hcm, &connection, &parts, &host)
     };
-    let response = match found {
+    match found {
         Found::Nothing => {
             hcm.stats.no_route.inc();
-            return reply(stream, StatusCode::NOT_FOUND, "", Flags::NO_ROUTE, grpc);
+            reply(stream, StatusCode::NOT_FOUND, "", Flags::NO_ROUTE, grpc)
         }
         Found::NeedsTls => {
             let location = format!(
@@ -134,7 +133,7 @@ pub async fn handle(
             let mut response =
                 reply(stream, StatusCode::MOVED_PERMANENTLY, "", Flags::default(), false);
             insert(&mut response, LOCATION, &location);
-            return response;
+            response
         }
         Found::Route(virtual_host, route) => {
             if let Some(logged) = &mut stream.logged {
@@ -162,8 +161,7 @@ pub async fn handle(
             }
             response
         }
-    };
-    response
+    }
 }
 
 async fn act(

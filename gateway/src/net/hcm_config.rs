@@ -97,7 +97,6 @@ pub fn read(state: &Arc<State>, config: &pb::hcm::HttpConnectionManager) -> Resu
             .transpose()?
             .flatten()
             .unwrap_or(Duration::from_secs(3600)),
-        request_timeout: optional(&config.request_timeout, "request_timeout")?,
         request_headers_timeout: optional(
             &config.request_headers_timeout,
             "request_headers_timeout",

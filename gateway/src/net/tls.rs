@@ -145,7 +145,9 @@ fn identity(
         [] => return Ok(None),
         [one] => one,
         _ => {
-            return Err(ConfigError::unsupported(format!("{path}.tls_certificates: more than one")));
+            return Err(ConfigError::unsupported(format!(
+                "{path}.tls_certificates: more than one"
+            )));
         }
     };
     let missing = |what: &str| {

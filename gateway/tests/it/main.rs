@@ -1,4 +1,5 @@
 //! Black-box tests: the built binary, real sockets, small upstreams inside the test, and Envoy as the oracle.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod admin;
 mod ads;
@@ -7,6 +8,7 @@ mod control;
 mod data_path;
 mod faults;
 mod gateway;
+mod health;
 mod oracle;
 mod registry;
 mod start;

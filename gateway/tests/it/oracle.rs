@@ -43,6 +43,7 @@ fn compared(answer: &Answer) -> (u16, Vec<String>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 async fn answers_equal_envoys() {
     let upstream = Upstream::start("u").await;
     let routes = r#"[

@@ -93,7 +93,7 @@ async fn answer(
     }
     if path.contains("/flaky") {
         // Fails every odd time.
-        let status = if attempt % 2 == 0 { 503 } else { 200 };
+        let status = if attempt.is_multiple_of(2) { 503 } else { 200 };
         let body = request.into_body().collect().await?.to_bytes();
         return Ok(Response::builder().status(status).body(full(body)).unwrap());
     }

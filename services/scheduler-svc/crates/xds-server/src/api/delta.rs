@@ -51,7 +51,7 @@ impl Delta {
             .collect();
         if resources.is_empty()
             && removed_resources.is_empty()
-            && !(subscription.wildcard && !subscription.answered)
+            && (subscription.answered || !subscription.wildcard)
         {
             return None;
         }
