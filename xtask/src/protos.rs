@@ -89,7 +89,7 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api {
-        module: "metrics_api",
+        module: "metrics",
         feature: "metrics",
         files: &["flotilla/metrics/v1/admin.proto", "flotilla/metrics/v1/query.proto"],
         services: true,

@@ -8,5 +8,5 @@ api!("gateway", gateway);
 api!("image", image);
 api!("kube", kube);
 api!("kv-admin", kv_admin);
-api!("metrics", metrics_api);
+api!("metrics", metrics);
 api!("scheduler", scheduler);

@@ -9,6 +9,6 @@
     include_bytes!("gen/image/descriptors.bin"),
     include_bytes!("gen/kube/descriptors.bin"),
     include_bytes!("gen/kv_admin/descriptors.bin"),
-    include_bytes!("gen/metrics_api/descriptors.bin"),
+    include_bytes!("gen/metrics/descriptors.bin"),
     include_bytes!("gen/scheduler/descriptors.bin"),
 ]

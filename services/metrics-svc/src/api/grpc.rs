@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use flotilla_proto::metrics_api::FILE_DESCRIPTOR_SET;
-use flotilla_proto::metrics_api::flotilla::metrics::v1 as pb;
+use flotilla_proto::metrics::FILE_DESCRIPTOR_SET;
+use flotilla_proto::metrics::flotilla::metrics::v1 as pb;
 use flotilla_server::{Grpc, HealthHandle};
 use futures::Stream;
 use metrics_model::Labels;

@@ -82,7 +82,6 @@ impl Pool {
             stop: stop.clone(),
             mark_stale: mark_stale.clone(),
         };
-        discovery::check(&config)?;
         Ok(Self { config, work: Some(work), view, stop, mark_stale, task: None })
     }
 

@@ -1,6 +1,6 @@
 //! flotilla.metrics.v1 on the same port.
 
-use flotilla_proto::metrics_api::flotilla::metrics::v1 as pb;
+use flotilla_proto::metrics::flotilla::metrics::v1 as pb;
 use tokio_stream::StreamExt;
 
 use crate::server::{Server, scraping};

@@ -132,6 +132,24 @@ fn pods_come_and_go() {
 }
 
 #[test]
+fn kubeconfig_may_come_later() {
+    let target = Target::start("m 1\n");
+    let (_events, received) = channel();
+    let api = api(vec![("/api/v1/pods", vec![pod("web-a", target.address)])], "/none", received);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.kubeconfig");
+    let config = config(api, "pod")
+        .replace(&format!("api_server: http://{api}"), "kubeconfig_file: admin.kubeconfig");
+    let mut server = Server::start_in(dir, &config);
+    server.process.wait_for_line("kubernetes discovery cannot start yet", LONG);
+    let kubeconfig = format!(
+        "current-context: c\nclusters: [{{name: c, cluster: {{server: 'http://{api}'}}}}]\ncontexts: [{{name: c, context: {{cluster: c}}}}]\n"
+    );
+    std::fs::write(path, kubeconfig).unwrap();
+    server.wait_value("m{pod=\"web-a\"}", 1.0);
+}
+
+#[test]
 fn endpoints_and_slices_carry_service_and_pod_labels() {
     let target = Target::start("m 1\n");
     let service = json!({"metadata": {"name": "web", "namespace": "default", "labels": {"team": "x"}}, "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}});

@@ -15,6 +15,9 @@ use crate::config::{KubernetesSdConfig, Role};
 /// How long changes are collected before groups are made.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// Pause between attempts to make a client.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// The kinds a section may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -69,7 +72,7 @@ fn kinds(config: &KubernetesSdConfig) -> Vec<Kind> {
 ///
 /// # Errors
 /// Names the file or setting that cannot be used.
-pub(super) fn client(config: &KubernetesSdConfig) -> Result<Client, String> {
+fn client(config: &KubernetesSdConfig) -> Result<Client, String> {
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
     };
@@ -110,9 +113,16 @@ pub(super) async fn run(
     sender: mpsc::Sender<Change>,
     stop: CancellationToken,
 ) {
-    let client = match client(&config) {
-        Ok(client) => client,
-        Err(error) => return tracing::error!(error, "kubernetes discovery cannot start"),
+    // The kubeconfig may be written after this process starts, so a missing one is waited for.
+    let client = loop {
+        match client(&config) {
+            Ok(client) => break client,
+            Err(error) => tracing::error!(error, "kubernetes discovery cannot start yet"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
     };
     let (events, mut incoming) = mpsc::channel::<Event>(256);
     let mut namespaces = config.namespaces.names.clone();

@@ -42,11 +42,6 @@ fn addresses(targets: &[String]) -> Vec<BTreeMap<String, String>> {
     targets.iter().map(|t| BTreeMap::from([(ADDRESS.to_owned(), t.clone())])).collect()
 }
 
-/// Checks what can be checked before a section starts.
-pub(super) fn check(config: &ScrapeConfig) -> Result<(), String> {
-    config.kubernetes_sd_configs.iter().try_for_each(|kube| kubernetes::client(kube).map(drop))
-}
-
 /// Starts a section's providers; answers how many there are.
 pub(super) fn start(
     config: &ScrapeConfig,
