@@ -8,9 +8,11 @@ mod log_lines;
 mod runtime_service;
 mod stats;
 mod status;
+mod streamed;
 mod streams;
 
 pub use engine_service::EngineService;
 pub use image_proxy::ImageProxy;
-pub use runtime_service::{About, CriRuntime};
+pub use runtime_service::CriRuntime;
+pub use status::About;
 pub use streams::StreamServer;

@@ -4,35 +4,22 @@
 //! done.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_proto::cri::runtime::v1 as cri;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Request, Response, Status};
 
 use super::stats::Sampler;
+use super::status::About;
+use super::streamed::{Chunks, chunks, container_event};
 use super::streams::StreamServer;
 use super::{convert, exec_sync, stats, status};
 use crate::engine::error::{Error, Result as EngineResult};
-use crate::engine::events::{Change, Event};
 use crate::engine::node::Node;
 use crate::metrics::Metrics;
-
-/// What the service says about itself.
-#[derive(Debug, Clone)]
-pub struct About {
-    /// Range of the pods' addresses.
-    pub pod_cidr: String,
-    /// Name of the bridge.
-    pub bridge: String,
-    /// Where images come from.
-    pub image_endpoint: String,
-    /// Snapshotter there.
-    pub snapshotter: String,
-}
 
 /// The service. Clones share everything.
 #[derive(Clone)]
@@ -45,11 +32,6 @@ pub struct CriRuntime {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// Objects in one message of a streamed list.
-const CHUNK: usize = 100;
-
 impl CriRuntime {
     /// Serves `node`.
     pub fn new(node: Arc<Node>, metrics: Metrics, streams: StreamServer, about: About) -> Self {
@@ -90,15 +72,6 @@ fn missing(what: &str) -> Status {
 
 fn unsupported<T>(name: &str) -> Answer<T> {
     Err(Status::unimplemented(format!("not supported yet: {name}")))
-}
-
-fn chunks<I: Send + 'static, T: Send + 'static>(items: Vec<I>, wrap: fn(Vec<I>) -> T) -> Chunks<T> {
-    let mut parts = Vec::new();
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        parts.push(Ok(wrap(items.by_ref().take(CHUNK).collect())));
-    }
-    Box::pin(futures::stream::iter(parts))
 }
 
 #[tonic::async_trait]
@@ -495,22 +468,5 @@ impl cri::runtime_service_server::RuntimeService for CriRuntime {
         _: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<cri::UpdatePodSandboxResourcesResponse> {
         unsupported("UpdatePodSandboxResources")
-    }
-}
-
-fn container_event(node: &Node, event: &Event) -> cri::ContainerEventResponse {
-    let kind = match event.change {
-        Change::Created => cri::ContainerEventType::ContainerCreatedEvent,
-        Change::Started => cri::ContainerEventType::ContainerStartedEvent,
-        Change::Stopped => cri::ContainerEventType::ContainerStoppedEvent,
-        Change::Deleted => cri::ContainerEventType::ContainerDeletedEvent,
-    };
-    let sandbox = node.sandbox(&event.sandbox_id).ok();
-    cri::ContainerEventResponse {
-        container_id: event.id.clone(),
-        container_event_type: kind as i32,
-        created_at: event.at,
-        pod_sandbox_status: sandbox.map(|sandbox| convert::sandbox_status(&sandbox.record())),
-        containers_statuses: convert::statuses_of(node, &event.sandbox_id),
     }
 }

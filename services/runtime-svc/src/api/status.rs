@@ -4,7 +4,18 @@ use std::collections::HashMap;
 
 use flotilla_proto::cri::runtime::v1 as cri;
 
-use super::runtime_service::About;
+/// What the service says about itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Range of the pods' addresses.
+    pub pod_cidr: String,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Where images come from.
+    pub image_endpoint: String,
+    /// Snapshotter there.
+    pub snapshotter: String,
+}
 
 /// The status: ready, and able to give pods a network.
 pub(super) fn status(about: &About, verbose: bool) -> cri::StatusResponse {
