@@ -19,8 +19,10 @@ use std::time::Duration;
 use axum::Router;
 use flotilla_config::{ExitError, ListenAddr};
 use flotilla_proto::etcd::etcdserverpb as pb;
+use flotilla_proto::etcd::v3electionpb::election_server::ElectionServer;
+use flotilla_proto::etcd::v3lockpb::lock_server::LockServer;
 use flotilla_proto::kv_admin::flotilla::kv::v1::admin_server::AdminServer;
-use flotilla_server::{Grpc, HealthHandle, Listener, ServeOptions, Shutdown, serve};
+use flotilla_server::{Grpc, HealthHandle, Listener, ServeOptions, Shutdown, TlsServer, serve};
 use openraft::BasicNode;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -32,7 +34,8 @@ use crate::cluster::raft::{RaftConsensus, Timing};
 use crate::config::Config;
 use crate::engine::apply::Garbage;
 use crate::engine::compact::sweep;
-use crate::engine::keyspace::Keyspace;
+use crate::engine::keyspace::{Keyspace, Times};
+use crate::engine::retention;
 use crate::engine::server::{Identity, Limits, Server};
 use crate::store::rocks::RocksStore;
 use crate::store::wal;
@@ -48,6 +51,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     for flag in &config.moot {
         tracing::warn!(flag, "this flag has nothing to tune here");
     }
+    let tls = client_tls(&config)?;
     let clients = bind(&config.listen_client, "client").await?;
     let metrics = bind(&config.listen_metrics, "metrics").await?;
     let member = Member::start(&config).await?;
@@ -62,12 +66,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
         ..ServeOptions::default()
     };
     let mut serving = tokio::task::JoinSet::new();
-    for (listener, router) in clients
+    for (listener, router, tls) in clients
         .into_iter()
-        .map(|l| (l, router.clone()))
-        .chain(metrics.into_iter().map(|l| (l, pages.clone())))
+        .map(|l| (l, router.clone(), tls.clone()))
+        .chain(metrics.into_iter().map(|l| (l, pages.clone(), None)))
     {
-        serving.spawn(serve(listener, router, None, options.clone(), shutdown.clone()));
+        serving.spawn(serve(listener, router, tls, options.clone(), shutdown.clone()));
     }
     health.set_serving(true).await;
     tracing::info!("ready to serve client requests");
@@ -82,6 +86,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     while serving.join_next().await.is_some() {}
     member.stop().await;
     outcome
+}
+
+/// TLS for clients when a certificate is configured. Files that change are used from the next handshake on.
+fn client_tls(config: &Config) -> Result<Option<Arc<TlsServer>>, ExitError> {
+    let Some(files) = &config.client_tls else { return Ok(None) };
+    TlsServer::load(files.clone()).map(|tls| Some(Arc::new(tls))).map_err(ExitError::config)
 }
 
 async fn bind(addresses: &[ListenAddr], what: &str) -> Result<Vec<Listener>, ExitError> {
@@ -108,9 +118,9 @@ impl Member {
         let root = config.data_dir.join("member");
         create_private(&config.data_dir)?;
         create_private(&root)?;
+        let times = Times { min_lease: config.min_lease_ttl(), token_ttl: config.token_ttl };
         let store = RocksStore::open(&root.join("store")).map_err(ExitError::unavailable)?;
-        let keyspace = Keyspace::open(Arc::new(store), config.min_lease_ttl())
-            .map_err(ExitError::unavailable)?;
+        let keyspace = Keyspace::open(Arc::new(store), times).map_err(ExitError::unavailable)?;
         let keyspace = Arc::new(keyspace);
         let log = open_log(config, &root)?;
         let (garbage, sweeping) = unbounded_channel();
@@ -126,6 +136,7 @@ impl Member {
             request_bytes: config.max_request_bytes,
             txn_ops: config.max_txn_ops,
             quota_bytes: config.quota_bytes,
+            bcrypt_cost: config.bcrypt_cost,
         };
         let identity = Identity { cluster: cluster_id(&[id]), member: id };
         let server = Arc::new(Server::new(keyspace.clone(), consensus.clone(), identity, limits));
@@ -135,6 +146,7 @@ impl Member {
         tasks.spawn(keep(consensus.raft().clone(), log, keeping));
         tasks.spawn(RaftConsensus::follow_leadership(consensus.raft().clone(), keyspace.clone()));
         tasks.spawn(server.clone().revoke_ended());
+        tasks.spawn(retention::keep(server.clone(), config.retention));
         tasks.spawn(sweep_garbage(keyspace, sweeping));
         let this = pb::Member {
             id,
@@ -214,6 +226,8 @@ async fn services(member: &Member, config: &Config) -> (Router, HealthHandle) {
             api::maintenance::MaintenanceApi(server.clone())
         )))
         .add(pb::auth_server::AuthServer::new(api::auth::AuthApi(server.clone())))
+        .add(LockServer::new(api::lock::LockApi(server.clone())))
+        .add(ElectionServer::new(api::election::ElectionApi(server.clone())))
         .add(AdminServer::new(api::admin::AdminApi(server.clone())))
         .into_router()
         .await

@@ -13,6 +13,7 @@ use futures::Stream;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use crate::api::caller::caller;
 use crate::api::status::{receivable, status};
 use crate::engine::server::Server;
 use crate::engine::validate;
@@ -39,24 +40,31 @@ impl Kv for KvApi {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        self.0.range(request.get_ref()).await.map(Response::new).map_err(status)
+        self.0
+            .range(&caller(&self.0, &request)?, request.get_ref())
+            .await
+            .map(Response::new)
+            .map_err(status)
     }
 
     async fn range_stream(
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let caller = caller(&self.0, &request)?;
         let request = request.into_inner();
         validate::range_stream(&request).map_err(status)?;
         if !request.serializable {
             self.0.consensus().read_barrier().await.map_err(status)?;
         }
+        self.0.may_read(&caller, &request.key, &request.range_end).map_err(status)?;
         Ok(Response::new(Box::pin(range_parts(self.0.clone(), request))))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         self.check(request.get_ref())?;
-        self.0.put(request.into_inner()).await.map(Response::new).map_err(status)
+        let caller = caller(&self.0, &request)?;
+        self.0.put(&caller, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn delete_range(
@@ -64,19 +72,22 @@ impl Kv for KvApi {
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         self.check(request.get_ref())?;
-        self.0.delete(request.into_inner()).await.map(Response::new).map_err(status)
+        let caller = caller(&self.0, &request)?;
+        self.0.delete(&caller, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         self.check(request.get_ref())?;
-        self.0.txn(request.into_inner()).await.map(Response::new).map_err(status)
+        let caller = caller(&self.0, &request)?;
+        self.0.txn(&caller, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn compact(
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        self.0.compact(request.into_inner()).await.map(Response::new).map_err(status)
+        let caller = caller(&self.0, &request)?;
+        self.0.compact(&caller, request.into_inner()).await.map(Response::new).map_err(status)
     }
 }
 

@@ -13,6 +13,7 @@ use flotilla_proto::etcd::etcdserverpb::{
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::api::caller::caller;
 use crate::api::status::status;
 use crate::engine::server::Server;
 
@@ -48,14 +49,22 @@ impl Lease for LeaseApi {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        self.0.lease_grant(request.into_inner()).await.map(Response::new).map_err(status)
+        self.0
+            .lease_grant(&caller(&self.0, &request)?, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(status)
     }
 
     async fn lease_revoke(
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        self.0.lease_revoke(request.into_inner()).await.map(Response::new).map_err(status)
+        self.0
+            .lease_revoke(&caller(&self.0, &request)?, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(status)
     }
 
     async fn lease_keep_alive(
@@ -69,6 +78,11 @@ impl Lease for LeaseApi {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        if request.get_ref().keys {
+            self.0
+                .may_read_lease(&caller(&self.0, &request)?, request.get_ref().id)
+                .map_err(status)?;
+        }
         Ok(Response::new(self.0.lease_times(request.get_ref())))
     }
 

@@ -13,6 +13,7 @@ use flotilla_proto::etcd::etcdserverpb::{
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
+use crate::api::caller::{admin, caller};
 use crate::api::status::status;
 use crate::config::{ETCD_VERSION, STORAGE_VERSION};
 use crate::engine::server::Server;
@@ -34,7 +35,11 @@ impl Maintenance for MaintenanceApi {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        self.0.alarm(request.into_inner()).await.map(Response::new).map_err(status)
+        self.0
+            .alarm(&caller(&self.0, &request)?, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(status)
     }
 
     async fn status(
@@ -72,8 +77,9 @@ impl Maintenance for MaintenanceApi {
 
     async fn defragment(
         &self,
-        _request: Request<DefragmentRequest>,
+        request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        admin(&self.0, &request)?;
         let keyspace = self.0.keyspace().clone();
         tracing::info!("starting defragmentation");
         let reclaimed = tokio::task::spawn_blocking(move || keyspace.store().reclaim()).await;
@@ -85,7 +91,8 @@ impl Maintenance for MaintenanceApi {
         Ok(Response::new(DefragmentResponse::default()))
     }
 
-    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        admin(&self.0, &request)?;
         let keyspace = self.0.keyspace().clone();
         let hash = tokio::task::spawn_blocking(move || keyspace.hash_store())
             .await
@@ -100,6 +107,7 @@ impl Maintenance for MaintenanceApi {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
+        admin(&self.0, &request)?;
         let (keyspace, revision) = (self.0.keyspace().clone(), request.get_ref().revision);
         let mut response = tokio::task::spawn_blocking(move || keyspace.hash_kv(revision))
             .await
@@ -111,8 +119,9 @@ impl Maintenance for MaintenanceApi {
 
     async fn snapshot(
         &self,
-        _request: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        admin(&self.0, &request)?;
         Err(not_yet("Snapshot"))
     }
 
@@ -120,6 +129,7 @@ impl Maintenance for MaintenanceApi {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        admin(&self.0, &request)?;
         if self.0.consensus().standing().leader != self.0.identity().member {
             return Err(status(KvError::NotLeader));
         }
@@ -131,8 +141,9 @@ impl Maintenance for MaintenanceApi {
 
     async fn downgrade(
         &self,
-        _request: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
+        admin(&self.0, &request)?;
         Err(not_yet("Downgrade"))
     }
 }

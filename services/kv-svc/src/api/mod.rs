@@ -2,10 +2,13 @@
 
 pub mod admin;
 pub mod auth;
+pub mod caller;
 pub mod cluster;
+pub mod election;
 pub mod health;
 pub mod kv;
 pub mod lease;
+pub mod lock;
 pub mod maintenance;
 pub mod pages;
 pub mod status;

@@ -12,7 +12,9 @@ use futures::{Stream, StreamExt};
 use rand::Rng;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::api::caller::caller;
 use crate::api::status::{OVERHEAD, status};
+use crate::engine::auth::Caller;
 use crate::engine::server::Server;
 use crate::engine::watch::session::Session;
 use crate::error::KvError;
@@ -36,13 +38,14 @@ impl Watch for WatchApi {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        Ok(Response::new(self.responses(request.into_inner())))
+        let caller = caller(&self.server, &request)?;
+        Ok(Response::new(self.responses(caller, request.into_inner())))
     }
 }
 
 impl WatchApi {
     /// What a stream of requests is answered with.
-    pub fn responses<S>(&self, mut requests: S) -> Responses
+    pub fn responses<S>(&self, caller: Caller, mut requests: S) -> Responses
     where
         S: Stream<Item = Result<WatchRequest, Status>> + Send + Unpin + 'static,
     {
@@ -58,7 +61,7 @@ impl WatchApi {
                     biased;
                     request = requests.next() => match request {
                         None => break,
-                        Some(request) => request.map(|request| Vec::from_iter(answer(&mut session, request))),
+                        Some(request) => request.map(|request| Vec::from_iter(answer(&server, &caller, &mut session, request))),
                     },
                     said = session.next() => said.map_err(|error| {
                         tracing::error!(%error, "a watch stream ends");
@@ -74,9 +77,25 @@ impl WatchApi {
     }
 }
 
-fn answer(session: &mut Session, request: WatchRequest) -> Option<WatchResponse> {
+fn answer(
+    server: &Server,
+    caller: &Caller,
+    session: &mut Session,
+    request: WatchRequest,
+) -> Option<WatchResponse> {
     match request.request_union? {
-        RequestUnion::CreateRequest(create) => Some(session.create(&create)),
+        RequestUnion::CreateRequest(create) => {
+            // As the rules are now: a stream may outlive the permission it started with.
+            let now = Caller {
+                user: caller.user.clone(),
+                revision: server.keyspace().state().auth.revision,
+            };
+            let now = if caller.user.is_empty() { caller.clone() } else { now };
+            match server.may_read(&now, &create.key, &create.range_end) {
+                Ok(()) => Some(session.create(&create)),
+                Err(error) => Some(session.refuse(error.text())),
+            }
+        }
         RequestUnion::CancelRequest(cancel) => session.cancel(cancel.watch_id),
         RequestUnion::ProgressRequest(_) => {
             session.ask_progress();

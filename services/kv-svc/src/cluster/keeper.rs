@@ -42,9 +42,10 @@ pub async fn keep(raft: Raft, log: LogStore, keeping: Keeping) {
         let flushed = raft.metrics().borrow_watched().snapshot.map(|id| id.index());
         let mark = log.purge_mark(keeping.keep_entries, KEEP_BYTES);
         if let (Some(flushed), Some(mark)) = (flushed, mark)
-            && raft.trigger().purge_log(flushed.min(mark)).await.is_err() {
-                return;
-            }
+            && raft.trigger().purge_log(flushed.min(mark)).await.is_err()
+        {
+            return;
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use flotilla_config::{ExitError, ListenAddr, format_duration, parse_duration};
 
+use crate::engine::retention::{Retention, parse as parse_retention};
+use flotilla_server::TlsFiles;
 pub use help::{help, version};
 pub use parse::Parsed;
 pub use values::Url;
@@ -48,6 +50,8 @@ pub struct Config {
     pub wal_dir: Option<PathBuf>,
     /// Where clients connect.
     pub listen_client: Vec<ListenAddr>,
+    /// Which of them use TLS.
+    pub secure_clients: Vec<bool>,
     /// Where only /metrics and the health pages are served besides.
     pub listen_metrics: Vec<ListenAddr>,
     /// How clients reach this member.
@@ -72,6 +76,10 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Bytes a request may have.
     pub max_request_bytes: usize,
+    /// Cost of a password hash.
+    pub bcrypt_cost: u32,
+    /// Time an unused token lives.
+    pub token_ttl: Duration,
     /// Streams a client may open on a connection.
     pub max_streams: u32,
     /// Idle time after which a connection is pinged.
@@ -84,6 +92,10 @@ pub struct Config {
     pub log_level: String,
     /// Whether log lines are for people.
     pub log_console: bool,
+    /// History to keep.
+    pub retention: Retention,
+    /// Certificate for clients, when they use TLS.
+    pub client_tls: Option<TlsFiles>,
     /// Flags that were accepted but have nothing to tune here.
     pub moot: Vec<&'static str>,
 }
@@ -127,6 +139,10 @@ impl Config {
             data_dir,
             wal_dir: Some(flag.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
             listen_client: flag.listen("listen-client-urls")?,
+            secure_clients: urls("listen-client-urls", &flag.text("listen-client-urls"))?
+                .iter()
+                .map(|url| url.starts_with("https://") || url.starts_with("unixs://"))
+                .collect(),
             listen_metrics: flag.listen("listen-metrics-urls")?,
             advertise_client: urls("advertise-client-urls", &flag.text("advertise-client-urls"))?,
             advertise_peer,
@@ -139,12 +155,20 @@ impl Config {
             quota_bytes: flag.number("quota-backend-bytes")?,
             max_txn_ops: flag.number("max-txn-ops")?,
             max_request_bytes: flag.number("max-request-bytes")?,
+            bcrypt_cost: flag.number("bcrypt-cost")?,
+            token_ttl: Duration::from_secs(flag.number("auth-token-ttl")?),
             max_streams: flag.number("max-concurrent-streams")?,
             keepalive: flag.duration("grpc-keepalive-interval")?,
             watch_progress: flag.duration("watch-progress-notify-interval")?,
             fsync: !flag.switch("unsafe-no-fsync")?,
             log_level: flag.text("log-level"),
             log_console: flag.text("log-format") == "console",
+            retention: parse_retention(
+                &flag.text("auto-compaction-mode"),
+                &flag.text("auto-compaction-retention"),
+            )
+            .map_err(ExitError::usage)?,
+            client_tls: flag.client_tls()?,
             moot: parsed.moot(),
             name,
         };
@@ -165,6 +189,17 @@ impl Config {
                 "--watch-progress-notify-interval {} is too short; use 100ms or more",
                 format_duration(self.watch_progress)
             )));
+        }
+        let secure = self.secure_clients.iter().any(|secure| *secure);
+        if secure && self.client_tls.is_none() {
+            return Err(ExitError::usage(
+                "--listen-client-urls has https URLs; give --cert-file and --key-file",
+            ));
+        }
+        if self.client_tls.is_some() && self.secure_clients.iter().any(|secure| !*secure) {
+            return Err(ExitError::usage(
+                "--cert-file is set; make every URL of --listen-client-urls https",
+            ));
         }
         if self.listen_client.is_empty() {
             return Err(ExitError::usage("--listen-client-urls is empty; give at least one URL"));
@@ -254,7 +289,8 @@ mod tests {
     fn refusals_name_the_flag() {
         for (args, want) in [
             (&["--colour"][..], "--colour"),
-            (&["--cert-file", "x"], "not supported yet: --cert-file"),
+            (&["--auto-tls"], "not supported yet: --auto-tls"),
+            (&["--cert-file", "x"], "--key-file"),
             (&["--max-txn-ops=many"], "--max-txn-ops"),
             (&["--election-timeout=100"], "5 times"),
             (&["--name"], "--name"),

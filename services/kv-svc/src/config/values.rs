@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use flotilla_config::{ExitError, ListenAddr};
+use flotilla_server::TlsFiles;
 
 use crate::config::parse::Parsed;
 
@@ -38,12 +39,38 @@ impl Lookup<'_> {
         super::duration(name, self.0.value(name))
     }
 
+    /// Certificate, key and the authority of clients.
+    pub fn client_tls(&self) -> Result<Option<TlsFiles>, ExitError> {
+        let file = |name| {
+            Some(self.text(name)).filter(|path| !path.is_empty()).map(std::path::PathBuf::from)
+        };
+        let require_client_cert = self.switch("client-cert-auth")?;
+        let client_ca = file("trusted-ca-file");
+        if require_client_cert && client_ca.is_none() {
+            return Err(ExitError::usage("--client-cert-auth needs --trusted-ca-file"));
+        }
+        match (file("cert-file"), file("key-file")) {
+            (None, None) if client_ca.is_some() => {
+                Err(ExitError::usage("--trusted-ca-file needs --cert-file and --key-file"))
+            }
+            (None, None) => Ok(None),
+            (Some(cert), Some(key)) => {
+                // As in etcd an authority alone asks for certificates, too.
+                let require_client_cert = require_client_cert || client_ca.is_some();
+                Ok(Some(TlsFiles { cert, key, client_ca, require_client_cert }))
+            }
+            _ => Err(ExitError::usage("--cert-file and --key-file belong together; give both")),
+        }
+    }
+
     pub fn listen(&self, name: &str) -> Result<Vec<ListenAddr>, ExitError> {
         let mut addresses = Vec::new();
         for url in urls(name, self.0.value(name))? {
-            if url.starts_with("https://") || url.starts_with("unixs://") {
+            let secure = url.starts_with("https://") || url.starts_with("unixs://");
+            if secure && name != "listen-client-urls" {
                 return Err(ExitError::usage(format!("not supported yet: --{name} with {url}")));
             }
+            let url = url.replacen("unixs://", "unix://", 1);
             addresses
                 .push(url.parse().map_err(|error| ExitError::usage(format!("--{name}: {error}")))?);
         }

@@ -12,6 +12,8 @@ use flotilla_proto::etcd::etcdserverpb::{
 };
 
 use crate::engine::alarm::alarm_key;
+use crate::engine::auth::Caller;
+use crate::engine::auth::check::Guard;
 use crate::engine::index::KeyRange;
 use crate::engine::keyspace::{
     APPLIED, Keyspace, MEMBERSHIP, META, Position, SCHEDULED_COMPACTION, encode_position,
@@ -107,6 +109,16 @@ impl Keyspace {
 }
 
 fn apply_one(writer: &mut Writer<'_>, request: &InternalRaftRequest) -> Result<Reply, ReadError> {
+    let header = request.header.as_ref();
+    let caller = header.map(|h| Caller { user: h.username.clone(), revision: h.auth_revision });
+    Guard::new(writer.state, caller.unwrap_or_default()).request(request)?;
+    apply_allowed(writer, request)
+}
+
+fn apply_allowed(
+    writer: &mut Writer<'_>,
+    request: &InternalRaftRequest,
+) -> Result<Reply, ReadError> {
     if let Some(put) = &request.put {
         no_alarm(writer)?;
         return Ok(Reply::Put(txn::put(writer, put)?));
@@ -148,6 +160,9 @@ fn apply_one(writer: &mut Writer<'_>, request: &InternalRaftRequest) -> Result<R
     }
     if let Some(request) = &request.alarm {
         return Ok(Reply::Alarm(alarm(writer, request)));
+    }
+    if let Some(changed) = writer.state.auth.administer(request, &mut writer.batch) {
+        changed?;
     }
     Ok(Reply::Nothing)
 }

@@ -12,6 +12,7 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::engine::alarm::Alarms;
+use crate::engine::auth::rules::Rules;
 use crate::engine::history::Live;
 use crate::engine::index::Index;
 use crate::engine::lease::Lessor;
@@ -50,6 +51,21 @@ pub struct Position {
     pub index: u64,
 }
 
+/// Times the state keeps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Shortest time to live of a lease in seconds.
+    pub min_lease: i64,
+    /// Time an unused token lives.
+    pub token_ttl: std::time::Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { min_lease: 2, token_ttl: std::time::Duration::from_secs(300) }
+    }
+}
+
 /// What is kept in memory.
 #[derive(Debug)]
 pub struct State {
@@ -63,6 +79,8 @@ pub struct State {
     pub leases: Lessor,
     /// Alarms that are on.
     pub alarms: Alarms,
+    /// Who may do what.
+    pub auth: Rules,
     /// Last applied entry.
     pub applied: Option<Position>,
 }
@@ -89,12 +107,12 @@ pub struct Snapshot<'a> {
 }
 
 impl Keyspace {
-    /// Reads the store and builds the index. `min_lease_ttl` is in seconds.
+    /// Reads the store and builds the index.
     ///
     /// # Errors
     /// When the store cannot be read or its content makes no sense.
-    pub fn open(store: Arc<dyn Store>, min_lease_ttl: i64) -> Result<Self, OpenError> {
-        let state = restore(store.as_ref(), min_lease_ttl)?;
+    pub fn open(store: Arc<dyn Store>, times: Times) -> Result<Self, OpenError> {
+        let state = restore(store.as_ref(), times)?;
         let hub = Arc::new(Hub::new(state.revision));
         Ok(Self { store, state: RwLock::new(state), hub })
     }
@@ -105,7 +123,8 @@ impl Keyspace {
     /// As [`Keyspace::open`].
     pub fn reload(&self) -> Result<(), OpenError> {
         let mut state = self.state.write();
-        let fresh = restore(self.store.as_ref(), state.leases.min_ttl())?;
+        let times = Times { min_lease: state.leases.min_ttl(), token_ttl: state.auth.tokens.ttl() };
+        let fresh = restore(self.store.as_ref(), times)?;
         *state = fresh;
         self.hub.jump(state.revision);
         Ok(())
@@ -146,6 +165,11 @@ impl Keyspace {
         self.state.read().revision
     }
 
+    /// Changes what this member alone knows of tokens.
+    pub fn with_auth<T>(&self, change: impl FnOnce(&mut Rules) -> T) -> T {
+        change(&mut self.state.write().auth)
+    }
+
     /// Changes leases that only the leader keeps time for.
     pub fn with_leases<T>(&self, change: impl FnOnce(&mut Lessor) -> T) -> T {
         change(&mut self.state.write().leases)
@@ -161,7 +185,7 @@ pub fn decode_kv(value: Bytes) -> Result<KeyValue, StoreError> {
         .map_err(|error| StoreError { action: "read a key-value", reason: error.to_string() })
 }
 
-fn restore(store: &dyn Store, min_lease_ttl: i64) -> Result<State, OpenError> {
+fn restore(store: &dyn Store, times: Times) -> Result<State, OpenError> {
     let view = store.view();
     let meta = |key: &[u8]| view.get(Space::System, &system_key(META, key));
     let compacted = read_main(meta(SCHEDULED_COMPACTION)?)?.unwrap_or(-1);
@@ -170,8 +194,9 @@ fn restore(store: &dyn Store, min_lease_ttl: i64) -> Result<State, OpenError> {
         index: Index::default(),
         revision: 1.max(compacted),
         compacted,
-        leases: Lessor::restore(view.as_ref(), min_lease_ttl)?,
+        leases: Lessor::restore(view.as_ref(), times.min_lease)?,
         alarms: Alarms::restore(view.as_ref())?,
+        auth: Rules::restore(view.as_ref(), times.token_ttl)?,
         applied,
     };
     let mut damaged = None;

@@ -5,6 +5,8 @@
 
 pub mod alarm;
 pub mod apply;
+pub mod auth;
+pub mod auth_rpc;
 pub mod compact;
 pub mod consensus;
 pub mod hash;
@@ -13,7 +15,10 @@ pub mod index;
 pub mod keyspace;
 pub mod lease;
 pub mod lease_rpc;
+pub mod line;
+pub mod quota;
 pub mod range;
+pub mod retention;
 pub mod revision;
 pub mod server;
 pub mod store;

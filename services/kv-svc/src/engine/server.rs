@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flotilla_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
     DeleteRangeResponse, InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+    PutResponse, RangeRequest, RangeResponse, RequestHeader, ResponseHeader, TxnRequest,
+    TxnResponse,
 };
 use prost::Message;
 
 use crate::engine::apply::Reply;
+use crate::engine::auth::Caller;
+use crate::engine::auth::check::Guard;
+use crate::engine::auth::permission::Access;
 use crate::engine::consensus::Consensus;
 use crate::engine::keyspace::Keyspace;
 use crate::engine::{txn, validate};
@@ -25,6 +30,8 @@ pub struct Limits {
     pub txn_ops: usize,
     /// Bytes the store may have; 0 means 2 GiB, less than 0 no limit.
     pub quota_bytes: i64,
+    /// Cost of a password hash.
+    pub bcrypt_cost: u32,
 }
 
 /// Who this member is.
@@ -98,22 +105,66 @@ impl Server {
         }
     }
 
-    async fn propose(&self, request: InternalRaftRequest) -> Result<Reply, KvError> {
+    /// Proposes a request in a caller's name.
+    ///
+    /// # Errors
+    /// When it is too large, refused or not committed.
+    pub async fn propose(
+        &self,
+        caller: &Caller,
+        mut request: InternalRaftRequest,
+    ) -> Result<Reply, KvError> {
+        request.header = Some(RequestHeader {
+            id: 0,
+            username: caller.user.clone(),
+            auth_revision: caller.revision,
+        });
         if request.encoded_len() > self.limits.request_bytes {
             return Err(KvError::RequestTooLarge);
         }
+        self.check_room(&request).await?;
         self.consensus.propose(request).await
+    }
+
+    /// Refuses a caller who was recognised under older rules.
+    fn check_fresh(&self, caller: &Caller) -> Result<(), KvError> {
+        let state = self.keyspace.state();
+        let old =
+            state.auth.enabled && caller.revision != 0 && caller.revision != state.auth.revision;
+        if old { Err(KvError::AuthOldRevision) } else { Ok(()) }
+    }
+
+    /// Whether a caller may read the keys of a lease.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn may_read_lease(&self, caller: &Caller, lease: i64) -> Result<(), KvError> {
+        Guard::new(&self.keyspace.state(), caller.clone()).lease_keys(lease, Access::Read)
+    }
+
+    /// Whether a caller may read a range.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn may_read(&self, caller: &Caller, key: &Bytes, range_end: &Bytes) -> Result<(), KvError> {
+        Guard::new(&self.keyspace.state(), caller.clone()).read(key, range_end)
     }
 
     /// Reads a range.
     ///
     /// # Errors
     /// When the request is malformed or its revision cannot be read.
-    pub async fn range(&self, request: &RangeRequest) -> Result<RangeResponse, KvError> {
+    pub async fn range(
+        &self,
+        caller: &Caller,
+        request: &RangeRequest,
+    ) -> Result<RangeResponse, KvError> {
         validate::range(request)?;
         if !request.serializable {
             self.consensus.read_barrier().await?;
         }
+        self.check_fresh(caller)?;
+        Guard::new(&self.keyspace.state(), caller.clone()).range(request)?;
         let mut response = self.keyspace.range(request)?;
         self.stamp(&mut response.header);
         Ok(response)
@@ -123,10 +174,10 @@ impl Server {
     ///
     /// # Errors
     /// When the request is malformed, refused or not committed.
-    pub async fn put(&self, put: PutRequest) -> Result<PutResponse, KvError> {
+    pub async fn put(&self, caller: &Caller, put: PutRequest) -> Result<PutResponse, KvError> {
         validate::put(&put)?;
         let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
-        let Reply::Put(mut response) = self.propose(request).await? else {
+        let Reply::Put(mut response) = self.propose(caller, request).await? else {
             return Err(KvError::StoreFailed);
         };
         self.stamp(&mut response.header);
@@ -137,11 +188,15 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::put`].
-    pub async fn delete(&self, keys: DeleteRangeRequest) -> Result<DeleteRangeResponse, KvError> {
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        keys: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, KvError> {
         validate::delete(&keys)?;
         let request =
             InternalRaftRequest { delete_range: Some(keys), ..InternalRaftRequest::default() };
-        let Reply::Delete(mut response) = self.propose(request).await? else {
+        let Reply::Delete(mut response) = self.propose(caller, request).await? else {
             return Err(KvError::StoreFailed);
         };
         self.stamp(&mut response.header);
@@ -152,16 +207,18 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::put`].
-    pub async fn txn(&self, txn: TxnRequest) -> Result<TxnResponse, KvError> {
+    pub async fn txn(&self, caller: &Caller, txn: TxnRequest) -> Result<TxnResponse, KvError> {
         validate::txn(&txn, self.limits.txn_ops)?;
         let mut response = if txn::is_read_only(&txn) {
             if !txn::is_serializable(&txn) {
                 self.consensus.read_barrier().await?;
             }
-            txn::read_only(&self.keyspace.snapshot(), &txn)?
+            let snapshot = self.keyspace.snapshot();
+            Guard::new(&snapshot.state, caller.clone()).txn(&txn)?;
+            txn::read_only(&snapshot, &txn)?
         } else {
             let request = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
-            let Reply::Txn(response) = self.propose(request).await? else {
+            let Reply::Txn(response) = self.propose(caller, request).await? else {
                 return Err(KvError::StoreFailed);
             };
             response
@@ -176,11 +233,12 @@ impl Server {
     /// When the revision is compacted already or in the future, or the request is not committed.
     pub async fn compact(
         &self,
+        caller: &Caller,
         compaction: CompactionRequest,
     ) -> Result<CompactionResponse, KvError> {
         let request =
             InternalRaftRequest { compaction: Some(compaction), ..InternalRaftRequest::default() };
-        let Reply::Compact(mut response) = self.propose(request).await? else {
+        let Reply::Compact(mut response) = self.propose(caller, request).await? else {
             return Err(KvError::StoreFailed);
         };
         self.stamp(&mut response.header);
@@ -193,6 +251,7 @@ impl Server {
     /// When the id is taken, the time too long, or the request is not committed.
     pub async fn lease_grant(
         &self,
+        caller: &Caller,
         mut grant: LeaseGrantRequest,
     ) -> Result<LeaseGrantResponse, KvError> {
         while grant.id == 0 {
@@ -200,7 +259,7 @@ impl Server {
         }
         let request =
             InternalRaftRequest { lease_grant: Some(grant), ..InternalRaftRequest::default() };
-        let Reply::LeaseGrant(mut response) = self.propose(request).await? else {
+        let Reply::LeaseGrant(mut response) = self.propose(caller, request).await? else {
             return Err(KvError::StoreFailed);
         };
         self.stamp(&mut response.header);
@@ -213,11 +272,12 @@ impl Server {
     /// When there is no such lease or the request is not committed.
     pub async fn lease_revoke(
         &self,
+        caller: &Caller,
         revoke: LeaseRevokeRequest,
     ) -> Result<LeaseRevokeResponse, KvError> {
         let request =
             InternalRaftRequest { lease_revoke: Some(revoke), ..InternalRaftRequest::default() };
-        let Reply::LeaseRevoke(mut response) = self.propose(request).await? else {
+        let Reply::LeaseRevoke(mut response) = self.propose(caller, request).await? else {
             return Err(KvError::StoreFailed);
         };
         self.stamp(&mut response.header);
@@ -239,9 +299,13 @@ impl Server {
     ///
     /// # Errors
     /// When the request is not committed.
-    pub async fn alarm(&self, alarm: AlarmRequest) -> Result<AlarmResponse, KvError> {
+    pub async fn alarm(
+        &self,
+        caller: &Caller,
+        alarm: AlarmRequest,
+    ) -> Result<AlarmResponse, KvError> {
         let request = InternalRaftRequest { alarm: Some(alarm), ..InternalRaftRequest::default() };
-        let Reply::Alarm(mut response) = self.propose(request).await? else {
+        let Reply::Alarm(mut response) = self.propose(caller, request).await? else {
             return Err(KvError::StoreFailed);
         };
         self.stamp(&mut response.header);

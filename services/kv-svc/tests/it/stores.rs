@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_proto::etcd::etcdserverpb::{InternalRaftRequest, PutRequest};
 use kv_svc::engine::apply::{Command, Entry};
-use kv_svc::engine::keyspace::{Keyspace, Position};
+use kv_svc::engine::keyspace::{Keyspace, Position, Times};
 use kv_svc::engine::store::{Scan, Space, Store, Write};
 use kv_svc::store::faulty::FaultyStore;
 use kv_svc::store::memory::MemoryStore;
@@ -94,12 +94,12 @@ fn entry(index: u64, key: &str) -> Entry {
 fn a_failing_store_fails_the_apply_and_keeps_what_it_had() {
     let memory = Arc::new(MemoryStore::default());
     let faulty = Arc::new(FaultyStore::new(memory.clone(), 2));
-    let keyspace = Keyspace::open(faulty, 2).expect("a key space");
+    let keyspace = Keyspace::open(faulty, Times::default()).expect("a key space");
     for n in 1..=2 {
         keyspace.apply(&[entry(n, "a")]).expect("room for two");
     }
     assert!(keyspace.apply(&[entry(3, "a")]).is_err());
-    let again = Keyspace::open(memory, 2).expect("a key space");
+    let again = Keyspace::open(memory, Times::default()).expect("a key space");
     let applied = again.state().applied;
     assert_eq!((again.revision(), applied), (3, Some(Position { term: 1, index: 2 })));
 }
@@ -108,8 +108,9 @@ fn a_failing_store_fails_the_apply_and_keeps_what_it_had() {
 fn memory_and_rocks_hold_the_same_history() {
     let dir = tempfile::tempdir().expect("a folder");
     let rocks =
-        Keyspace::open(Arc::new(RocksStore::open(dir.path()).expect("a store")), 2).expect("open");
-    let memory = Keyspace::open(Arc::new(MemoryStore::default()), 2).expect("open");
+        Keyspace::open(Arc::new(RocksStore::open(dir.path()).expect("a store")), Times::default())
+            .expect("open");
+    let memory = Keyspace::open(Arc::new(MemoryStore::default()), Times::default()).expect("open");
     for n in 1..200 {
         let entries =
             [entry(n * 2, &format!("k{}", n % 17)), entry(n * 2 + 1, &format!("k{}", n % 5))];

@@ -200,10 +200,11 @@ impl Session {
             }
         }
         if self.progress_asked
-            && let Some(revision) = hub.level_revision(ids, &self.outbox) {
-                self.progress_asked = false;
-                said.push(response(revision, NO_WATCH));
-            }
+            && let Some(revision) = hub.level_revision(ids, &self.outbox)
+        {
+            self.progress_asked = false;
+            said.push(response(revision, NO_WATCH));
+        }
         said
     }
 
