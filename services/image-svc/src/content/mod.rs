@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::engine::{Algorithm, Digest};
 use crate::store::{
-    BlobBody, ContentRow, IngestFile, IngestRow, Mark, NewContent, Pin, Store, StoreError,
+    BlobBody, ContentRow, IngestFile, IngestRow, NewContent, Pin, Store, StoreError,
 };
 
 /// Why a content call failed; the texts are containerd's.

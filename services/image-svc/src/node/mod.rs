@@ -27,7 +27,6 @@ use crate::unpack::UnpackError;
 
 pub use config::ImageConfig;
 pub use find::Image;
-pub use load::Loading;
 pub use pull::PullOptions;
 
 /// Namespace of images and their snapshots.

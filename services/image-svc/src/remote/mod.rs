@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::engine::Digest;
 
 pub use auth::Credentials;
-pub use client::{Client, Fetched, Opened};
+pub use client::{Client, Fetched};
 pub use hosts::{Host, Hosts};
 
 /// Why a registry did not do what it was asked for.

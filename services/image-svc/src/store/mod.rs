@@ -24,15 +24,15 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use blobs::BlobBody;
 pub use blobs::NewContent;
-pub use blobs::{BlobBody, BlobInfo};
 pub use db::{Cf, Db};
-pub use gc::{GcReport, Pin};
+pub use gc::Pin;
 pub use images::ImageRecord;
 pub use ingest::{IngestFile, Mark};
 pub use locks::KeyedLocks;
-pub use repos::{ManifestPut, PutError, StoredManifest, TagPage};
-pub use rows::{ContentRow, IngestRow, ManifestRow, SnapshotKind, SnapshotRow, key, split_key};
+pub use repos::{ManifestPut, PutError};
+pub use rows::{ContentRow, IngestRow, ManifestRow, SnapshotKind, SnapshotRow};
 pub use snapshots::{IMAGE_LAYER, SnapshotError, Usage};
 pub use txn::Txn;
 pub use uploads::{AppendError, Claim, Session, Uploads};
