@@ -153,6 +153,7 @@ async fn htpasswd_lets_in_who_is_in_it() {
         curl(&["-u", "bob:secret"]).starts_with("HTTP/1.1 200")
             && curl(&["-u", "ann:secret"]).starts_with("HTTP/1.1 401")
     });
+    assert!(process.terminate(Duration::from_secs(15)).success());
     std::fs::write(dir.path().join("htpasswd"), "ann:plain\n").unwrap();
     let (status, message) =
         failing(Command::new(flotilla_testkit::binary("image-svc")).arg("serve").arg(&path));
