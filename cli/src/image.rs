@@ -8,7 +8,9 @@ mod transfer;
 use clap::{Args, Subcommand};
 use flotilla_config::ExitError;
 use flotilla_proto::image::flotilla::image::v1::image_ops_client::ImageOpsClient;
-use flotilla_proto::image::flotilla::image::v1::{InspectRequest, ListRequest, RemoveRequest, TagRequest};
+use flotilla_proto::image::flotilla::image::v1::{
+    InspectRequest, ListRequest, RemoveRequest, TagRequest,
+};
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -19,7 +21,13 @@ const MAX_MESSAGE: usize = 16 << 20;
 #[derive(Debug, Args)]
 pub struct ImageArgs {
     /// image-svc: http://HOST:PORT or unix:///PATH.
-    #[arg(long, global = true, value_name = "ENDPOINT", default_value = "http://127.0.0.1:5000", env = "FLOTILLA_IMAGE_ENDPOINT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ENDPOINT",
+        default_value = "http://127.0.0.1:5000",
+        env = "FLOTILLA_IMAGE_ENDPOINT"
+    )]
     image_endpoint: String,
     #[command(subcommand)]
     command: ImageCommand,
@@ -72,12 +80,15 @@ enum ImageCommand {
 /// # Errors
 /// One line that says what failed; a usage error when the endpoint is malformed.
 pub async fn run(args: ImageArgs) -> Result<(), ExitError> {
-    let channel = flotilla_client::channel(&args.image_endpoint).map_err(|error| ExitError::usage(format!("--image-endpoint: {error}")))?;
+    let channel = flotilla_client::channel(&args.image_endpoint)
+        .map_err(|error| ExitError::usage(format!("--image-endpoint: {error}")))?;
     let endpoint = args.image_endpoint;
     let explain = |status: Status| explain(&endpoint, &status);
     let mut ops = ops(channel.clone());
     match args.command {
-        ImageCommand::Build(args) => build::run(channel, args).await.map_err(|failure| failure.explain(&endpoint)),
+        ImageCommand::Build(args) => {
+            build::run(channel, args).await.map_err(|failure| failure.explain(&endpoint))
+        }
         ImageCommand::Push(args) => transfer::push(ops, args).await.map_err(explain),
         ImageCommand::Pull(args) => transfer::pull(ops, args).await.map_err(explain),
         ImageCommand::Ls { reference, quiet } => {
@@ -89,14 +100,17 @@ pub async fn run(args: ImageArgs) -> Result<(), ExitError> {
         ImageCommand::Inspect { references } => {
             let mut shown = Vec::new();
             for reference in references {
-                shown.push(ops.inspect(InspectRequest { reference }).await.map_err(explain)?.into_inner());
+                shown.push(
+                    ops.inspect(InspectRequest { reference }).await.map_err(explain)?.into_inner(),
+                );
             }
             output::inspect(&shown);
             Ok(())
         }
         ImageCommand::Rm { references } => {
             for reference in references {
-                let removed = ops.remove(RemoveRequest { reference }).await.map_err(explain)?.into_inner();
+                let removed =
+                    ops.remove(RemoveRequest { reference }).await.map_err(explain)?.into_inner();
                 output::removed(&removed);
             }
             Ok(())
@@ -105,8 +119,12 @@ pub async fn run(args: ImageArgs) -> Result<(), ExitError> {
             ops.tag(TagRequest { source, target }).await.map_err(explain)?;
             Ok(())
         }
-        ImageCommand::Load(args) => transfer::load(ops, args).await.map_err(|failure| failure.explain(&endpoint)),
-        ImageCommand::Save(args) => transfer::save(ops, args).await.map_err(|failure| failure.explain(&endpoint)),
+        ImageCommand::Load(args) => {
+            transfer::load(ops, args).await.map_err(|failure| failure.explain(&endpoint))
+        }
+        ImageCommand::Save(args) => {
+            transfer::save(ops, args).await.map_err(|failure| failure.explain(&endpoint))
+        }
     }
 }
 
@@ -139,9 +157,12 @@ impl Failure {
 }
 
 fn explain(endpoint: &str, status: &Status) -> ExitError {
-    let unreachable = status.code() == tonic::Code::Unavailable && std::error::Error::source(status).is_some();
+    let unreachable =
+        status.code() == tonic::Code::Unavailable && std::error::Error::source(status).is_some();
     if unreachable {
-        return ExitError::unavailable(format!("no image-svc answers at {endpoint}; start it, or name it with --image-endpoint"));
+        return ExitError::unavailable(format!(
+            "no image-svc answers at {endpoint}; start it, or name it with --image-endpoint"
+        ));
     }
     ExitError::runtime(status.message())
 }

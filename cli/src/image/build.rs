@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use flotilla_config::ExitError;
 use flotilla_proto::image::flotilla::image::v1::build_client::BuildClient;
-use flotilla_proto::image::flotilla::image::v1::{BuildOptions, BuildRequest, build_request, build_response};
+use flotilla_proto::image::flotilla::image::v1::{
+    BuildOptions, BuildRequest, build_request, build_response,
+};
 use tonic::transport::Channel;
 
 use super::{Failure, context, output};
@@ -65,10 +67,13 @@ fn options(args: &BuildArgs) -> Result<BuildOptions, Failure> {
         let (name, value) = pair.split_once('=').unwrap_or((pair.as_str(), ""));
         labels.insert(name.to_owned(), value.to_owned());
     }
-    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => Some(text.parse().map_err(|_| usage(format!("SOURCE_DATE_EPOCH={text}: write seconds since 1970")))?),
-        Err(_) => None,
-    };
+    let epoch =
+        match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => Some(text.parse().map_err(|_| {
+                usage(format!("SOURCE_DATE_EPOCH={text}: write seconds since 1970"))
+            })?),
+            Err(_) => None,
+        };
     Ok(BuildOptions {
         dockerfile: dockerfile(args)?,
         tags: args.tags.clone(),
@@ -88,8 +93,17 @@ fn dockerfile(args: &BuildArgs) -> Result<String, Failure> {
     if args.context.join(file).is_file() && file.is_relative() {
         return Ok(file.display().to_string());
     }
-    let outside = || usage(format!("--file {}: no such file inside the context {}", file.display(), args.context.display()));
-    let (file, folder) = (file.canonicalize().map_err(|_| outside())?, args.context.canonicalize().map_err(|_| outside())?);
+    let outside = || {
+        usage(format!(
+            "--file {}: no such file inside the context {}",
+            file.display(),
+            args.context.display()
+        ))
+    };
+    let (file, folder) = (
+        file.canonicalize().map_err(|_| outside())?,
+        args.context.canonicalize().map_err(|_| outside())?,
+    );
     let inside = file.strip_prefix(&folder).map_err(|_| outside())?;
     Ok(inside.display().to_string())
 }
@@ -100,7 +114,10 @@ pub(super) async fn run(channel: Channel, args: BuildArgs) -> Result<(), Failure
         return Err(usage("--push needs a name: add --tag REGISTRY/NAME:TAG".to_owned()));
     }
     if !args.context.is_dir() {
-        return Err(usage(format!("{} is no folder; name the build context", args.context.display())));
+        return Err(usage(format!(
+            "{} is no folder; name the build context",
+            args.context.display()
+        )));
     }
     let (chunks, packed) = context::pack(args.context.clone());
     let requests = async_stream::stream! {
@@ -109,11 +126,14 @@ pub(super) async fn run(channel: Channel, args: BuildArgs) -> Result<(), Failure
             yield BuildRequest { part: Some(build_request::Part::Context(chunk)) };
         }
     };
-    let mut client = BuildClient::new(channel.clone()).max_decoding_message_size(super::MAX_MESSAGE);
+    let mut client =
+        BuildClient::new(channel.clone()).max_decoding_message_size(super::MAX_MESSAGE);
     let sent = client.build(requests).await;
     // What went wrong with the files here explains what image-svc says of the rest.
     if let Ok(Err(error)) = packed.await {
-        return Err(Failure::Local(ExitError::unavailable(format!("cannot read the build context: {error}"))));
+        return Err(Failure::Local(ExitError::unavailable(format!(
+            "cannot read the build context: {error}"
+        ))));
     }
     let mut events = sent?.into_inner();
     let mut tags = Vec::new();
@@ -121,16 +141,33 @@ pub(super) async fn run(channel: Channel, args: BuildArgs) -> Result<(), Failure
         match message.event {
             Some(build_response::Event::Step(step)) if !args.quiet => {
                 let cached = if step.cached { " (cached)" } else { "" };
-                output::line(&format!("[{}/{}] {}{cached}", step.number, step.total, step.instruction));
+                output::line(&format!(
+                    "[{}/{}] {}{cached}",
+                    step.number, step.total, step.instruction
+                ));
             }
-            Some(build_response::Event::Log(bytes)) if !args.quiet => output::line(String::from_utf8_lossy(&bytes).trim_end()),
+            Some(build_response::Event::Log(bytes)) if !args.quiet => {
+                output::line(String::from_utf8_lossy(&bytes).trim_end())
+            }
             Some(build_response::Event::Result(result)) => {
-                result.warnings.iter().filter(|_| !args.quiet).for_each(|warning| output::line(warning));
+                result
+                    .warnings
+                    .iter()
+                    .filter(|_| !args.quiet)
+                    .for_each(|warning| output::line(warning));
                 if args.quiet {
                     output::line(&result.id);
                 } else {
-                    let names = if result.tags.is_empty() { "the image".to_owned() } else { result.tags.join(", ") };
-                    output::line(&format!("Built {names}: {} ({})", result.id, output::human(result.size)));
+                    let names = if result.tags.is_empty() {
+                        "the image".to_owned()
+                    } else {
+                        result.tags.join(", ")
+                    };
+                    output::line(&format!(
+                        "Built {names}: {} ({})",
+                        result.id,
+                        output::human(result.size)
+                    ));
                 }
                 tags = result.tags;
             }

@@ -32,8 +32,11 @@ pub(super) fn pack(folder: PathBuf) -> (ReceiverStream<Bytes>, JoinHandle<io::Re
 
 fn add(archive: &mut tar::Builder<Chunks>, root: &PathBuf, relative: PathBuf) -> io::Result<()> {
     let folder = root.join(&relative);
-    let named = |error: io::Error, path: &PathBuf| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut entries: Vec<_> = std::fs::read_dir(&folder).map_err(|e| named(e, &folder))?.collect::<Result<_, _>>()?;
+    let named = |error: io::Error, path: &PathBuf| {
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
+    let mut entries: Vec<_> =
+        std::fs::read_dir(&folder).map_err(|e| named(e, &folder))?.collect::<Result<_, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let (path, name) = (entry.path(), relative.join(entry.file_name()));

@@ -15,7 +15,11 @@ pub(super) fn human(bytes: i64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {
-            return if unit == "B" { format!("{value:.0}{unit}") } else { format!("{value:.1}{unit}") };
+            return if unit == "B" {
+                format!("{value:.0}{unit}")
+            } else {
+                format!("{value:.1}{unit}")
+            };
         }
         value /= 1000.0;
     }
@@ -27,9 +31,19 @@ pub(super) fn list(images: &[ImageSummary], quiet: bool) {
         images.iter().for_each(|image| println!("{}", image.id));
         return;
     }
-    let mut rows = vec![["REPOSITORY".to_owned(), "TAG".into(), "IMAGE ID".into(), "PLATFORM".into(), "SIZE".into()]];
+    let mut rows = vec![[
+        "REPOSITORY".to_owned(),
+        "TAG".into(),
+        "IMAGE ID".into(),
+        "PLATFORM".into(),
+        "SIZE".into(),
+    ]];
     for image in images {
-        let names = if image.tags.is_empty() { vec!["<none>:<none>".to_owned()] } else { image.tags.clone() };
+        let names = if image.tags.is_empty() {
+            vec!["<none>:<none>".to_owned()]
+        } else {
+            image.tags.clone()
+        };
         for name in names {
             let (repository, tag) = name.rsplit_once(':').unwrap_or((name.as_str(), "<none>"));
             let (id, platform) = (short(&image.id).to_owned(), image.platform.clone());

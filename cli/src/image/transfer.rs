@@ -22,14 +22,23 @@ const CHUNK: usize = 256 << 10;
 #[derive(Debug, Args)]
 pub(super) struct LoginArgs {
     /// USER:PASSWORD for the registry.
-    #[arg(long, value_name = "USER:PASSWORD", env = "FLOTILLA_REGISTRY_AUTH", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "FLOTILLA_REGISTRY_AUTH",
+        hide_env_values = true
+    )]
     creds: Option<String>,
 }
 
 impl LoginArgs {
     fn wire(&self) -> Option<Credentials> {
         let (username, password) = self.creds.as_deref()?.split_once(':')?;
-        Some(Credentials { username: username.to_owned(), password: password.to_owned(), registry_token: String::new() })
+        Some(Credentials {
+            username: username.to_owned(),
+            password: password.to_owned(),
+            registry_token: String::new(),
+        })
     }
 }
 
@@ -97,11 +106,21 @@ async fn watch(mut progress: Streaming<TransferProgress>) -> Result<(), Status> 
             Some(Event::Layer(layer)) => {
                 let before = shown.insert(layer.digest.clone(), layer.state.clone());
                 if before.as_deref() != Some(layer.state.as_str()) {
-                    output::line(&format!("{}: {} {}", output::short(&layer.digest), layer.state, output::human(layer.total)));
+                    output::line(&format!(
+                        "{}: {} {}",
+                        output::short(&layer.digest),
+                        layer.state,
+                        output::human(layer.total)
+                    ));
                 }
             }
             Some(Event::Result(result)) => {
-                output::line(&format!("{}: digest: {} size: {}", result.reference, result.digest, output::human(result.size)));
+                output::line(&format!(
+                    "{}: digest: {} size: {}",
+                    result.reference,
+                    result.digest,
+                    output::human(result.size)
+                ));
             }
             None => {}
         }
@@ -113,7 +132,10 @@ pub(super) async fn load(mut ops: ImageOpsClient<Channel>, args: LoadArgs) -> Re
     let mut source: Box<dyn AsyncRead + Send + Unpin> = match &args.input {
         None => Box::new(tokio::io::stdin()),
         Some(path) => Box::new(tokio::fs::File::open(path).await.map_err(|error| {
-            Failure::Local(ExitError::unavailable(format!("cannot read {}: {error}", path.display())))
+            Failure::Local(ExitError::unavailable(format!(
+                "cannot read {}: {error}",
+                path.display()
+            )))
         })?),
     };
     let chunks = async_stream::stream! {
@@ -142,7 +164,9 @@ pub(super) async fn save(mut ops: ImageOpsClient<Channel>, args: SaveArgs) -> Re
     };
     let partial = path.with_extension("partial");
     let name = path.display().to_string();
-    let fail = |error: std::io::Error| Failure::Local(ExitError::unavailable(format!("cannot write {name}: {error}")));
+    let fail = |error: std::io::Error| {
+        Failure::Local(ExitError::unavailable(format!("cannot write {name}: {error}")))
+    };
     let file = tokio::fs::File::create(&partial).await.map_err(fail)?;
     match copy(&mut chunks, file, &name).await {
         Ok(()) => tokio::fs::rename(&partial, &path).await.map_err(fail),
@@ -159,7 +183,9 @@ async fn copy<W: AsyncWrite + Unpin>(
     mut out: W,
     name: &str,
 ) -> Result<(), Failure> {
-    let fail = |error: std::io::Error| Failure::Local(ExitError::unavailable(format!("cannot write {name}: {error}")));
+    let fail = |error: std::io::Error| {
+        Failure::Local(ExitError::unavailable(format!("cannot write {name}: {error}")))
+    };
     while let Some(message) = chunks.message().await? {
         out.write_all(&message.chunk).await.map_err(fail)?;
     }
@@ -167,7 +193,10 @@ async fn copy<W: AsyncWrite + Unpin>(
 }
 
 /// Pushes an image under its own name.
-pub(super) async fn push_name(mut ops: ImageOpsClient<Channel>, reference: String) -> Result<(), Status> {
+pub(super) async fn push_name(
+    mut ops: ImageOpsClient<Channel>,
+    reference: String,
+) -> Result<(), Status> {
     let request = PushRequest { reference, ..PushRequest::default() };
     watch(ops.push(request).await?.into_inner()).await
 }

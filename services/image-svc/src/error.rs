@@ -5,6 +5,7 @@ use flotilla_server::{BindError, TlsError};
 use thiserror::Error;
 
 use crate::node::NodeError;
+use crate::registry::AuthError;
 use crate::store::StoreError;
 
 /// Why the service could not start.
@@ -13,6 +14,9 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The htpasswd file does not serve.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// TLS files do not work.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -30,7 +34,7 @@ pub enum StartError {
 impl From<StartError> for ExitError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Tls(_) => Self::config(error),
+            StartError::Tls(_) | StartError::Auth(_) => Self::config(error),
             _ => Self::unavailable(error),
         }
     }

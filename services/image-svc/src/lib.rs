@@ -78,16 +78,16 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), StartError> {
         service: "image-svc",
     };
 
-    let registry = Arc::new(Registry::new(store.clone(), config.registry.clone(), metrics.clone()));
+    let registry =
+        Arc::new(Registry::new(store.clone(), config.registry.clone(), metrics.clone())?);
     let hosts = Hosts { dir: config.hosts_dir.clone(), insecure: config.insecure.clone() };
-    let node = Node::new(
-        store.clone(),
-        Client::new(hosts),
-        own_names(&http.local_addr()?),
-        metrics.clone(),
-    );
+    // With passwords the node asks its own registry as everybody does, and only the socket serves the image API.
+    let open_to_all = config.registry.htpasswd.is_none();
+    let own = if open_to_all { own_names(&http.local_addr()?) } else { Vec::new() };
+    let node = Node::new(store.clone(), Client::new(hosts), own, metrics.clone());
     node.recover().await?;
-    let (grpc, health) = image_api(&node).into_router().await;
+    let api = if open_to_all { image_api(&node) } else { Grpc::new([]) };
+    let (grpc, health) = api.into_router().await;
     let router = grpc.merge(admin.clone().router()).merge(registry_routes(registry));
     let (cri_router, cri_health) = node_api(&node).into_router().await;
 

@@ -327,10 +327,12 @@ impl Run {
             Ok(image) => image.record,
             Err(NodeError::NotFound(_)) => {
                 let options = PullOptions { platform, ..PullOptions::default() };
-                self.node
-                    .pull(name, &options, &None)
-                    .await
-                    .map_err(|error| fail(format!("{name}: {error}")))?
+                let pulled = self.node.pull(name, &options, &None).await;
+                let record = pulled.map_err(|error| fail(format!("{name}: {error}")))?;
+                let text = format!("pulled {}@{}\n", record.name, record.target.digest);
+                // As with steps: the build goes on when nobody listens.
+                let _ = self.events.send(Event::Log(text.into())).await;
+                record
             }
             Err(error) => return Err(error.into()),
         };

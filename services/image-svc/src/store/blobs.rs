@@ -213,9 +213,12 @@ impl Store {
                 blocking(move || file.publish(&target)).await.map_err(E::from)?;
             }
         }
+        let (unnamed, due) = (digest.clone(), self.gc_due());
         self.db()
             .write(true, move |txn| {
                 if !known {
+                    // Looked at later, in case what was to name it never comes.
+                    super::gc::enqueue(txn, &unnamed, due);
                     txn.put_row(Cf::Blob, name.clone(), &row);
                     if let Some(bytes) = inline {
                         txn.put(Cf::Inline, name, bytes);

@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use blobs::NewContent;
 pub use blobs::BlobBody;
+pub use blobs::NewContent;
 pub use db::{Cf, Db};
 pub use gc::Pin;
 pub use images::ImageRecord;

@@ -212,7 +212,8 @@ impl Layer {
         };
         let source = self.tree.folder(above, &entry.name).map_err(io::Error::other)?;
         if lstat(source.as_fd(), name)?.is_none() {
-            self.copy_up(above, name, source.as_fd())?;
+            let plain = self.tree.resolve(above, &entry.name).map_err(io::Error::other)?;
+            self.copy_up(&plain, name, source.as_fd())?;
         }
         Ok(rustix::fs::linkat(
             &source,

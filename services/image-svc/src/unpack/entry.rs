@@ -86,9 +86,17 @@ impl Entry {
         }
         let header = raw.header();
         let fail = |error: std::io::Error| entry_error(&name, error);
-        let mode = header.mode().map_err(fail)? & 0o7777;
-        let (uid, gid) = (header.uid().map_err(fail)?, header.gid().map_err(fail)?);
-        let mtime = (header.mtime().map_err(fail)?.cast_signed(), 0);
+        let raw_fields = header.as_old();
+        // A blank field counts as 0, as in Go and GNU tar.
+        let number = |field: &[u8], read: std::io::Result<u64>| {
+            let blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+            if blank { Ok(0) } else { read.map_err(fail) }
+        };
+        let mode = number(&raw_fields.mode, header.mode().map(u64::from))? & 0o7777;
+        let mode = u32::try_from(mode).unwrap_or_default();
+        let (uid, gid) =
+            (number(&raw_fields.uid, header.uid())?, number(&raw_fields.gid, header.gid())?);
+        let mtime = (number(&raw_fields.mtime, header.mtime())?.cast_signed(), 0);
         let mut entry = Self {
             parent: parts,
             leaf,

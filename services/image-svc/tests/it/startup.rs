@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::server::{Server, command};
+use super::server::Server;
 
 fn failing(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
@@ -45,22 +45,21 @@ fn a_taken_port_or_root_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     let other = tempfile::tempdir().unwrap();
-    let (status, message) = failing(
-        command(other.path(), &[]).args(["--http-addr", &server.address]).arg("--cri-address="),
-    );
-    assert!(status != 0, "{message}");
-    let mut taken = Command::new(flotilla_testkit::binary("image-svc"));
-    let (status, message) = failing(
-        taken
-            .args(["--http-addr", &server.address, "--cri-address="])
-            .arg("--root")
-            .arg(other.path()),
-    );
-    assert_eq!(status, 69, "{message}");
+    let start = |address: &str, root: &std::path::Path| {
+        let mut command = Command::new(flotilla_testkit::binary("image-svc"));
+        failing(
+            command
+                .args(["--log-level", "warn", "--cri-address=", "--http-addr", address])
+                .arg("--root")
+                .arg(root),
+        )
+    };
+    let (status, message) = start(&server.address, other.path());
+    assert_eq!((status, message.trim().lines().count()), (69, 1), "{message}");
     assert!(message.contains(&server.address) && message.contains("is taken"), "{message}");
-    let (status, message) =
-        failing(command(dir.path(), &["--log-level", "warn"]).arg("--cri-address="));
-    assert!(status != 0 && message.contains("--root"), "{message}");
+    let (status, message) = start("127.0.0.1:0", &dir.path().join("root"));
+    assert_eq!((status, message.trim().lines().count()), (69, 1), "{message}");
+    assert!(message.contains("--root"), "{message}");
 }
 
 #[tokio::test]
@@ -114,4 +113,49 @@ async fn admin_pages_and_healthcheck_answer() {
         .status();
     assert!(status.unwrap().success());
     assert!(server.process.terminate(Duration::from_secs(15)).success());
+}
+
+#[tokio::test]
+async fn htpasswd_lets_in_who_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    std::fs::write(dir.path().join("htpasswd"), format!("# users\nann:{hash}\n")).unwrap();
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {0}/data}}}}\nhttp: {{addr: '127.0.0.1:0'}}\nauth: {{htpasswd: {{realm: here, path: {0}/htpasswd}}}}\n",
+        dir.path().display()
+    );
+    let path = dir.path().join("config.yml");
+    std::fs::write(&path, text).unwrap();
+    let mut command = Command::new(flotilla_testkit::binary("image-svc"));
+    let mut process = flotilla_testkit::Process::spawn(
+        command.args(["--log-format", "json", "serve"]).arg(&path),
+    );
+    let line = process.wait_for_line("registry listening", Duration::from_secs(30));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let url = format!("http://{}/v2/", line["address"].as_str().unwrap());
+    let curl = |args: &[&str]| {
+        let output = Command::new("curl").args(["-si", &url]).args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let refused = curl(&[]);
+    assert!(
+        refused.starts_with("HTTP/1.1 401")
+            && refused.contains("www-authenticate: Basic realm=\"here\""),
+        "{refused}"
+    );
+    for (user, status) in
+        [("ann:secret", "200"), ("ann:secret", "200"), ("ann:wrong", "401"), ("bob:secret", "401")]
+    {
+        assert!(curl(&["-u", user]).starts_with(&format!("HTTP/1.1 {status}")), "{user}");
+    }
+    std::fs::write(dir.path().join("htpasswd"), format!("bob:{hash}\n")).unwrap();
+    flotilla_testkit::eventually("the file is read again", Duration::from_secs(5), || {
+        curl(&["-u", "bob:secret"]).starts_with("HTTP/1.1 200")
+            && curl(&["-u", "ann:secret"]).starts_with("HTTP/1.1 401")
+    });
+    assert!(process.terminate(Duration::from_secs(15)).success());
+    std::fs::write(dir.path().join("htpasswd"), "ann:plain\n").unwrap();
+    let (status, message) =
+        failing(Command::new(flotilla_testkit::binary("image-svc")).arg("serve").arg(&path));
+    assert!(status == 78 && message.contains("htpasswd -B"), "{message}");
 }

@@ -1,7 +1,7 @@
 //! Typed instructions.
 
+use super::DockerfileError;
 use super::lines::{self, Line};
-use super::{DockerfileError, Scope};
 
 /// Command in exec (JSON) or shell form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -406,17 +406,6 @@ impl Form {
             Self::Shell(text) => shell.iter().cloned().chain([text.clone()]).collect(),
         }
     }
-}
-
-/// Expands every text of a list at one line.
-pub(crate) fn expand_all(
-    scope: &Scope,
-    texts: &[String],
-    line: usize,
-) -> Result<Vec<String>, DockerfileError> {
-    let expand =
-        |text: &String| scope.expand(text).map_err(|reason| DockerfileError::new(line, reason));
-    texts.iter().map(expand).collect()
 }
 
 #[cfg(test)]
