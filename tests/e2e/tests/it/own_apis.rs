@@ -20,11 +20,13 @@ fn own_apis_answer_through_the_gateway() {
     let output = suite.up(&[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let gateway = format!("127.0.0.1:{}", suite.port(GATEWAY));
-    tokio::runtime::Runtime::new().unwrap().block_on(from_rust(&gateway));
+    let config = flotilla_kube_client::KubeConfig::from_file(&suite.kubeconfig()).unwrap();
+    let token = format!("Bearer {}", config.token.unwrap());
+    tokio::runtime::Runtime::new().unwrap().block_on(from_rust(&gateway, &token));
     from_python(&gateway);
 }
 
-async fn from_rust(gateway: &str) {
+async fn from_rust(gateway: &str, token: &str) {
     use flotilla_proto::{dns, engine, gateway as gw, image, kube, kv_admin, metrics, scheduler};
     let channel = flotilla_client::channel(gateway).unwrap();
 
@@ -39,10 +41,18 @@ async fn from_rust(gateway: &str) {
     engine.version(engine::flotilla::engine::v1::VersionRequest::default()).await.unwrap();
 
     let mut objects = kube::flotilla::kube::v1::kube_api_client::KubeApiClient::new(channel.clone());
-    objects.list(kube::flotilla::kube::v1::ListRequest::default()).await.ok();
+    let namespaces = kube::flotilla::kube::v1::Collection { resource: "namespaces".to_owned(), ..Default::default() };
+    let list = kube::flotilla::kube::v1::ListRequest { collection: Some(namespaces), ..Default::default() };
+    let mut request = tonic::Request::new(list);
+    request.metadata_mut().insert("authorization", token.parse().unwrap());
+    assert!(objects.list(request).await.unwrap().into_inner().items.len() >= 4, "the namespaces every cluster has");
 
     let mut decisions = scheduler::flotilla::scheduler::v1::scheduler_client::SchedulerClient::new(channel.clone());
-    decisions.simulate(scheduler::flotilla::scheduler::v1::SimulateRequest::default()).await.ok();
+    let pod = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
+        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "1m"}}}]}});
+    let request = scheduler::flotilla::scheduler::v1::SimulateRequest { pod_json: pod.to_string(), count: 3 };
+    let placed = decisions.simulate(request).await.unwrap().into_inner();
+    assert_eq!(placed.nodes.len(), 3, "{}", placed.message);
 
     let mut queries = metrics::flotilla::metrics::v1::query_client::QueryClient::new(channel.clone());
     let request = metrics::flotilla::metrics::v1::InstantRequest { query: "1 + 1".to_owned(), ..Default::default() };
