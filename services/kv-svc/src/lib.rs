@@ -58,7 +58,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     let registry = Arc::new(metrics::registry(&member.server));
     let pages = api::pages::router(member.server.clone(), registry);
     let (grpc, health) = services(&member, &config).await;
-    let router = grpc.merge(pages.clone());
+    let json = api::gateway::router(grpc.clone(), config.max_request_bytes);
+    let router = grpc.merge(pages.clone()).merge(json);
     let options = ServeOptions {
         max_streams: config.max_streams,
         keepalive: config.keepalive,
