@@ -22,8 +22,6 @@ pub struct Call {
     pub path: String,
     /// Whether the answer is a stream.
     pub streams: bool,
-    /// Whether the request is a stream; each line of the body is then one message.
-    pub many: bool,
     method: MethodDescriptor,
 }
 
@@ -36,7 +34,6 @@ impl Call {
         Some(Self {
             path: format!("/{}/{}", service.full_name(), method.name()),
             streams: method.is_server_streaming(),
-            many: method.is_client_streaming(),
             method,
         })
     }
