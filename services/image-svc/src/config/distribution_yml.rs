@@ -23,7 +23,8 @@ struct File {
     loglevel: Option<String>,
     #[serde(default)]
     storage: Storage,
-    auth: Option<Value>,
+    #[serde(default)]
+    auth: Auth,
     middleware: Option<Value>,
     reporting: Option<Value>,
     #[serde(default)]
@@ -37,6 +38,22 @@ struct File {
     #[serde(default)]
     validation: Validation,
     policy: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    htpasswd: Option<Htpasswd>,
+    token: Option<Value>,
+    silly: Option<Value>,
+    none: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Htpasswd {
+    realm: String,
+    path: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,7 +85,8 @@ struct Storage {
     oss: Option<Value>,
     inmemory: Option<Value>,
     delete: Option<Enabled>,
-    redirect: Option<Redirect>,
+    #[serde(rename = "redirect")]
+    _redirect: Option<Redirect>,
     cache: Option<BTreeMap<String, Value>>,
     maintenance: Option<Maintenance>,
     tag: Option<BTreeMap<String, Value>>,
@@ -241,7 +259,8 @@ fn override_key(tree: &mut Value, path: &str, value: &str) -> Result<(), String>
 fn refuse(file: &File) -> Result<(), String> {
     let given = |value: &Option<Value>| value.as_ref().is_some_and(|v| !v.is_null());
     let unsupported = [
-        ("auth", given(&file.auth)),
+        ("auth.token", given(&file.auth.token)),
+        ("auth.silly", given(&file.auth.silly)),
         ("middleware", given(&file.middleware)),
         ("reporting", given(&file.reporting)),
         ("notifications", given(&file.notifications)),
@@ -310,6 +329,10 @@ fn fill(config: &mut Config, file: File) -> Result<(), String> {
     let duration = |key: &str, text: &str| -> Result<Duration, String> {
         parse_duration(text).map_err(|error| format!("{key}: {error}"))
     };
+    if file.auth.none.is_some() && file.auth.htpasswd.is_some() {
+        return Err("auth: give one kind only".to_owned());
+    }
+    config.registry.htpasswd = file.auth.htpasswd.map(|auth| (auth.realm, auth.path.into()));
     config.log_level = file
         .log
         .level

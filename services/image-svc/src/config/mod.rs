@@ -60,6 +60,8 @@ pub struct RegistrySettings {
     pub max_uploads: usize,
     /// Whether manifests may name content that is not there.
     pub sparse: bool,
+    /// Realm and htpasswd file; everyone is let in without.
+    pub htpasswd: Option<(String, PathBuf)>,
 }
 
 impl Default for RegistrySettings {
@@ -73,6 +75,7 @@ impl Default for RegistrySettings {
             max_blob: 1 << 40,
             max_uploads: 20_000,
             sparse: false,
+            htpasswd: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What images are: digests, references, manifests, ranges. No wire, no disk.
 
 pub mod digest;
+pub mod filter;
 pub mod manifest;
 pub mod platform;
 pub mod range;

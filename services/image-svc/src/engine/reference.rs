@@ -142,7 +142,9 @@ impl FromStr for Reference {
 fn is_domain(host: &str) -> bool {
     let marked = host.contains(['.', ':']) || host == "localhost";
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
-    marked && host.bytes().all(plain)
+    // A name of dots alone is a path, not a host.
+    let solid = host.starts_with('[') || host.split(['.', ':']).all(|part| !part.is_empty());
+    marked && solid && host.bytes().all(plain)
 }
 
 impl fmt::Display for Reference {

@@ -1,12 +1,11 @@
 //! end-2 and end-10: blobs out, and away.
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::body::blob_body;
-use super::{Answer, Code, Registry, RegistryError, header_text};
+use super::{Answer, Code, Registry, RegistryError};
 use crate::engine::Digest;
 use crate::engine::range::{Wanted, wanted};
 
@@ -29,11 +28,11 @@ pub(super) fn not_modified(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 impl Registry {
-    pub(super) fn get_blob(
+    pub(super) async fn get_blob(
         &self,
         name: &str,
         digest: &str,
-        request: &Request,
+        headers: &HeaderMap,
         content: bool,
     ) -> Answer {
         let digest = digest_of(digest)?;
@@ -46,7 +45,7 @@ impl Registry {
         {
             return Err(unknown());
         }
-        self.store.gc_touch(&digest);
+        self.store.gc_touch(&digest).await;
         let size = self.store.blob(&digest)?.ok_or_else(unknown)?.size;
         let mut response = Response::builder()
             .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -54,10 +53,11 @@ impl Registry {
             .header(header::CACHE_CONTROL, "max-age=31536000")
             .header(header::ETAG, format!("\"{digest}\""))
             .header("docker-content-digest", digest.as_str());
-        if not_modified(request.headers(), digest.as_str()) {
+        let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+        if not_modified(headers, digest.as_str()) {
             return finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
         }
-        let (offset, length) = match wanted(header_text(request, header::RANGE), size) {
+        let (offset, length) = match wanted(range, size) {
             Wanted::All => (0, size),
             Wanted::Part { start, end } => {
                 response = response

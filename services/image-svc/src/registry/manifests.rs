@@ -15,6 +15,8 @@ use crate::store::{ManifestPut, PutError};
 
 /// Tags one request may set.
 const MAX_TAGS: usize = 100;
+/// Bytes read of a body that is refused; who sends more is cut off.
+const DRAIN: usize = 16 << 20;
 
 impl From<PutError> for RegistryError {
     fn from(error: PutError) -> Self {
@@ -54,7 +56,7 @@ impl Registry {
             }
             self.store.tag(name, reference)?.ok_or_else(|| unknown(reference))?
         };
-        self.store.gc_touch(&digest);
+        self.store.gc_touch(&digest).await;
         let manifest =
             self.store.manifest(name, &digest).await?.ok_or_else(|| unknown(reference))?;
         let response = Response::builder()
@@ -140,6 +142,8 @@ impl Registry {
         let announced = header_text(&request, header::CONTENT_LENGTH)
             .and_then(|text| text.parse::<usize>().ok());
         if announced.is_some_and(|length| length > limit) {
+            // A client that is still sending would see a broken connection instead of the answer.
+            drop(Limited::new(request.into_body(), DRAIN).collect().await);
             return Err(
                 too_large().with_header(header::CONNECTION, HeaderValue::from_static("close"))
             );

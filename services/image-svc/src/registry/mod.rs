@@ -3,6 +3,7 @@
 //! Requests are split by hand from the right end of the path, because repository names hold slashes. Handlers
 //! decode, call the store and encode; they keep nothing between requests.
 
+mod auth;
 mod blobs;
 mod body;
 mod errors;
@@ -22,6 +23,8 @@ use crate::Store;
 use crate::config::RegistrySettings;
 use crate::metrics::Metrics;
 
+pub use auth::{AuthError, Htpasswd};
+pub use body::blob_body;
 pub use errors::{Code, RegistryError};
 use route::Route;
 
@@ -31,14 +34,27 @@ pub struct Registry {
     store: Store,
     settings: RegistrySettings,
     metrics: Arc<Metrics>,
+    access: Option<Htpasswd>,
 }
 
 type Answer = Result<Response, RegistryError>;
 
 impl Registry {
     /// A registry over `store`.
-    pub fn new(store: Store, settings: RegistrySettings, metrics: Arc<Metrics>) -> Self {
-        Self { store, settings, metrics }
+    ///
+    /// # Errors
+    /// When the htpasswd file cannot be read.
+    pub fn new(
+        store: Store,
+        settings: RegistrySettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, AuthError> {
+        let access = settings
+            .htpasswd
+            .clone()
+            .map(|(realm, path)| Htpasswd::load(realm, path))
+            .transpose()?;
+        Ok(Self { store, settings, metrics, access })
     }
 
     /// Answers one request below `/v2/`.
@@ -64,6 +80,9 @@ impl Registry {
     }
 
     async fn dispatch(&self, route: Route, request: Request) -> Answer {
+        if let Some(access) = &self.access {
+            access.check(request.headers().get(header::AUTHORIZATION)).await?;
+        }
         let method = request.method().clone();
         let write = !matches!(method, Method::GET | Method::HEAD);
         if write && self.settings.read_only {
@@ -86,10 +105,10 @@ impl Registry {
                 self.referrers(&name, &digest, &request)
             }
             (Route::Blob { name, digest }, Method::GET) => {
-                self.get_blob(&name, &digest, &request, true)
+                self.get_blob(&name, &digest, &request.into_parts().0.headers, true).await
             }
             (Route::Blob { name, digest }, Method::HEAD) => {
-                self.get_blob(&name, &digest, &request, false)
+                self.get_blob(&name, &digest, &request.into_parts().0.headers, false).await
             }
             (Route::Blob { name, digest }, Method::DELETE) => {
                 self.delete_blob(&name, &digest).await

@@ -182,7 +182,6 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let _guard = self.locks().lock(digest.as_str()).await;
-        self.gc_touch(digest);
         let name = digest.as_str().as_bytes().to_vec();
         let known = self.blob(digest).map_err(E::from)?.is_some();
         let mut row = BlobRow { size: 0, inline: false, created: now() };
@@ -214,9 +213,12 @@ impl Store {
                 blocking(move || file.publish(&target)).await.map_err(E::from)?;
             }
         }
+        let (unnamed, due) = (digest.clone(), self.gc_due());
         self.db()
             .write(true, move |txn| {
                 if !known {
+                    // Looked at later, in case what was to name it never comes.
+                    super::gc::enqueue(txn, &unnamed, due);
                     txn.put_row(Cf::Blob, name.clone(), &row);
                     if let Some(bytes) = inline {
                         txn.put(Cf::Inline, name, bytes);

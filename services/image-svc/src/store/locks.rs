@@ -6,21 +6,23 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
+/// The locks.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct KeyedLocks {
+pub struct KeyedLocks {
     map: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 /// Holds the lock of one key.
 #[derive(Debug)]
-pub(crate) struct KeyGuard {
+pub struct KeyGuard {
     key: String,
     locks: KeyedLocks,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
 impl KeyedLocks {
-    pub(crate) async fn lock(&self, key: &str) -> KeyGuard {
+    /// Waits for the lock of `key`.
+    pub async fn lock(&self, key: &str) -> KeyGuard {
         let lock = self.map.lock().entry(key.to_owned()).or_default().clone();
         let guard = lock.lock_owned().await;
         KeyGuard { key: key.to_owned(), locks: self.clone(), guard: Some(guard) }

@@ -7,12 +7,15 @@
 //! * Layout: `meta/` (RocksDB), `blobs/`, `ingest/` (unfinished), `snapshots/<id>/{fs,work}`.
 
 mod blobs;
+mod contents;
 mod db;
 mod gc;
+mod images;
 mod ingest;
 mod locks;
 mod repos;
 mod rows;
+mod snapshots;
 mod txn;
 mod uploads;
 
@@ -21,12 +24,16 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use blobs::{BlobBody, BlobInfo};
+pub use blobs::BlobBody;
+pub use blobs::NewContent;
 pub use db::{Cf, Db};
-pub use gc::GcReport;
-pub use ingest::IngestFile;
-pub use repos::{ManifestPut, PutError, StoredManifest, TagPage};
-pub use rows::{ContentRow, IngestRow, ManifestRow, SnapshotKind, SnapshotRow, key, split_key};
+pub use gc::Pin;
+pub use images::ImageRecord;
+pub use ingest::{IngestFile, Mark};
+pub use locks::KeyedLocks;
+pub use repos::{ManifestPut, PutError};
+pub use rows::{ContentRow, IngestRow, ManifestRow, SnapshotKind, SnapshotRow};
+pub use snapshots::{IMAGE_LAYER, SnapshotError, Usage};
 pub use txn::Txn;
 pub use uploads::{AppendError, Claim, Session, Uploads};
 
@@ -102,6 +109,7 @@ impl Store {
         };
         let store = Self { inner: Arc::new(inner) };
         store.recover_ingest()?;
+        store.recover_snapshots()?;
         Ok(store)
     }
 

@@ -118,7 +118,6 @@ impl Store {
         from: Option<&str>,
     ) -> Result<bool, StoreError> {
         let _guard = self.locks().lock(digest.as_str()).await;
-        self.gc_touch(digest);
         let (repo, digest, from) = (repo.to_owned(), digest.clone(), from.map(str::to_owned));
         self.db()
             .write(true, move |txn| {
@@ -131,6 +130,23 @@ impl Store {
                 }
                 link_blob(txn, &repo, &digest)?;
                 Ok(true)
+            })
+            .await
+    }
+
+    /// Puts a blob of the store into `repo`, whoever brought it.
+    ///
+    /// # Errors
+    /// When the blob is gone or the metadata store fails.
+    pub async fn adopt_blob(&self, repo: &str, digest: &Digest) -> Result<(), StoreError> {
+        let _guard = self.locks().lock(digest.as_str()).await;
+        let (repo, digest) = (repo.to_owned(), digest.clone());
+        self.db()
+            .write(true, move |txn| {
+                if !txn.has(Cf::Blob, digest.as_str().as_bytes())? {
+                    return Err(StoreError::Damaged(format!("{digest} is gone")));
+                }
+                link_blob(txn, &repo, &digest)
             })
             .await
     }
@@ -163,7 +179,7 @@ impl Store {
         let digest = put.digest.clone();
         let content = self.manifest_content(&digest, put.bytes.clone()).await?;
         for child in put.manifest.blobs().chain(&put.manifest.manifests) {
-            self.gc_touch(&child.digest);
+            self.gc_touch(&child.digest).await;
         }
         self.commit_blob(&digest, content, move |txn| apply_put(txn, &put)).await
     }

@@ -291,8 +291,13 @@ impl Store {
         let entries = std::fs::read_dir(&dir).map_err(|error| StoreError::io(&dir, error))?;
         for entry in entries.flatten() {
             if !known.contains(entry.file_name().to_string_lossy().as_ref()) {
-                // Removed at the next start if not now.
-                let _ = std::fs::remove_file(entry.path());
+                // Removed at the next start if not now. Folders are build contexts.
+                let path = entry.path();
+                let _ = if path.is_dir() {
+                    std::fs::remove_dir_all(path)
+                } else {
+                    std::fs::remove_file(path)
+                };
             }
         }
         Ok(())
