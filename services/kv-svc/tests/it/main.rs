@@ -10,5 +10,6 @@ mod leases;
 mod pages;
 mod recipes;
 mod requests;
+mod snapshots;
 mod stores;
 mod watches;
