@@ -40,6 +40,8 @@ pub enum Command {
     Kubeconfig(RootArgs),
     /// Say what this machine lacks and how to fix it
     Doctor(DoctorArgs),
+    /// Build, push, pull and list images
+    Image(crate::image::ImageArgs),
     /// Prepare what compose and other deployments need once
     Init(crate::init::InitArgs),
     /// Do the main job from an image to a rollout, step by step

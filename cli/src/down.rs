@@ -1,5 +1,6 @@
 //! `flotilla down`, and the cleaning that every stop does.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -87,7 +88,8 @@ pub async fn stop_pods(layout: &Layout, state: &State) {
         return;
     };
     if let Some(process) = service.process.filter(|process| process.is_alive()) {
-        if let Err(error) = remove_sandboxes(layout).await {
+        let mut pods = Vec::new();
+        if let Err(error) = remove_sandboxes(layout, &mut pods).await {
             say(&format!("some pods may be left: {error}"));
         }
         // It may have ended just now.
@@ -96,15 +98,18 @@ pub async fn stop_pods(layout: &Layout, state: &State) {
         while process.is_alive() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        remove_pod_cgroups(&pods);
     }
     for table in ["host", "svc"] {
-        quietly("nft", &["delete", "table", "inet", &format!("{}-{table}", state.bridge_name)]);
-        quietly("nft", &["delete", "table", "ip", &format!("{}-{table}", state.bridge_name)]);
+        for family in ["inet", "ip", "ip6"] {
+            quietly("nft", &["delete", "table", family, &format!("{}-{table}", state.bridge_name)]);
+        }
     }
     quietly("ip", &["link", "delete", &state.bridge_name]);
 }
 
-async fn remove_sandboxes(layout: &Layout) -> Result<(), String> {
+/// Removes all sandboxes; adds the uids of their pods to `pods`.
+async fn remove_sandboxes(layout: &Layout, pods: &mut Vec<String>) -> Result<(), String> {
     let socket = format!("unix://{}", layout.run("runtime.sock").display());
     let channel = flotilla_client::channel(&socket).map_err(|error| error.to_string())?;
     let mut runtime = RuntimeServiceClient::new(channel);
@@ -120,6 +125,7 @@ async fn remove_sandboxes(layout: &Layout) -> Result<(), String> {
             break;
         }
         for sandbox in list.items {
+            pods.extend(sandbox.metadata.map(|metadata| metadata.uid));
             let id = sandbox.id;
             runtime
                 .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() })
@@ -132,6 +138,35 @@ async fn remove_sandboxes(layout: &Layout) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Removes the cgroups the agent had made for these pods, and those above them once they are empty.
+fn remove_pod_cgroups(pods: &[String]) {
+    const CLASSES: [&str; 3] = ["", "burstable", "besteffort"];
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let kubepods = hierarchy.join("kubepods");
+        for class in CLASSES {
+            for pod in pods {
+                remove_empty(&kubepods.join(class).join(format!("pod{pod}")));
+            }
+        }
+        // Still in use by another suite on this machine, they are not empty and stay.
+        for class in ["burstable", "besteffort", ""] {
+            let _ = std::fs::remove_dir(kubepods.join(class));
+        }
+    }
+}
+
+/// Removes a cgroup and those below it; the kernel refuses what is still in use.
+fn remove_empty(cgroup: &Path) {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(cgroup);
 }
 
 /// Runs a program that removes something; that there is nothing to remove is no failure.

@@ -40,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<(), ExitError> {
         Command::Logs(args) => logs::run(&args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Doctor(args) => doctor::run(&args).await,
+        Command::Image(args) => image::run(args).await,
         Command::Init(args) => init::run(&args).await,
         Command::Demo(args) => demo::run(&args).await,
     }

@@ -89,7 +89,13 @@ pub struct Config {
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub admin_address_path: Option<PathBuf>,
     /// trace, debug, info, warning, error, critical or off.
-    #[arg(short = 'l', long, value_name = "LEVEL", default_value = "info", help_heading = "Logging")]
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Logging"
+    )]
     pub log_level: String,
 }
 
@@ -222,12 +228,15 @@ impl Config {
     pub fn texts(&self) -> Result<(String, Option<String>, String), ExitError> {
         match (&self.config_path, &self.config_yaml) {
             (Some(path), yaml) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| ExitError::Config(format!("unable to read file: {}: {error}", path.display())))?;
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    ExitError::Config(format!("unable to read file: {}: {error}", path.display()))
+                })?;
                 Ok((text, yaml.clone(), path.display().to_string()))
             }
             (None, Some(yaml)) => Ok((yaml.clone(), None, String::new())),
-            (None, None) => Ok((SHIPPED_BOOTSTRAP.to_owned(), None, "flotilla.yaml (built in)".to_owned())),
+            (None, None) => {
+                Ok((SHIPPED_BOOTSTRAP.to_owned(), None, "flotilla.yaml (built in)".to_owned()))
+            }
         }
     }
 }

@@ -64,7 +64,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     static_clusters(&manager, &bootstrap).map_err(ExitError::config)?;
     for listener in static_listeners(&bootstrap) {
         manager.listeners.apply(listener, false).await.map_err(|error| match error {
-            ConfigError::Invalid { path, reason } if path.ends_with(".address") => ExitError::Unavailable(format!("{path}: {reason}")),
+            ConfigError::Invalid { path, reason } if path.ends_with(".address") => {
+                ExitError::Unavailable(format!("{path}: {reason}"))
+            }
             error => ExitError::config(error),
         })?;
     }
@@ -93,9 +95,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
 
 fn read(config: &Config) -> Result<(pb::bootstrap::Bootstrap, String), ExitError> {
     let (text, overlay, name) = config.texts()?;
-    let read = bootstrap::from_text("envoy.config.bootstrap.v3.Bootstrap", &text, overlay.as_deref());
-    let mut read: pb::bootstrap::Bootstrap =
-        read.map_err(|error| ExitError::Config(format!("error initializing configuration '{name}': {error}")))?;
+    let read =
+        bootstrap::from_text("envoy.config.bootstrap.v3.Bootstrap", &text, overlay.as_deref());
+    let mut read: pb::bootstrap::Bootstrap = read.map_err(|error| {
+        ExitError::Config(format!("error initializing configuration '{name}': {error}"))
+    })?;
     let node = read.node.get_or_insert_default();
     if let Some(id) = &config.service_node {
         node.id.clone_from(id);
@@ -113,12 +117,19 @@ fn static_listeners(bootstrap: &pb::bootstrap::Bootstrap) -> &[pb::listener::Lis
     bootstrap.static_resources.as_ref().map(|s| s.listeners.as_slice()).unwrap_or_default()
 }
 
-fn static_clusters(manager: &Manager, bootstrap: &pb::bootstrap::Bootstrap) -> Result<(), ConfigError> {
-    let clusters = bootstrap.static_resources.as_ref().map(|s| s.clusters.as_slice()).unwrap_or_default();
+fn static_clusters(
+    manager: &Manager,
+    bootstrap: &pb::bootstrap::Bootstrap,
+) -> Result<(), ConfigError> {
+    let clusters =
+        bootstrap.static_resources.as_ref().map(|s| s.clusters.as_slice()).unwrap_or_default();
     let mut names: Vec<&str> = clusters.iter().map(|c| c.name.as_str()).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(ConfigError::invalid("static_resources.clusters", format!("duplicate cluster '{}'", twice[0])));
+        return Err(ConfigError::invalid(
+            "static_resources.clusters",
+            format!("duplicate cluster '{}'", twice[0]),
+        ));
     }
     clusters.iter().try_for_each(|cluster| manager.clusters.apply(cluster, false))
 }
@@ -127,7 +138,10 @@ fn static_clusters(manager: &Manager, bootstrap: &pb::bootstrap::Bootstrap) -> R
 fn ads(bootstrap: &pb::bootstrap::Bootstrap) -> Result<Option<xds::AdsConfig>, ConfigError> {
     use pb::core::{api_config_source::ApiType, grpc_service::TargetSpecifier};
     let Some(dynamic) = &bootstrap.dynamic_resources else { return Ok(None) };
-    for (source, path) in [(&dynamic.cds_config, "dynamic_resources.cds_config"), (&dynamic.lds_config, "dynamic_resources.lds_config")] {
+    for (source, path) in [
+        (&dynamic.cds_config, "dynamic_resources.cds_config"),
+        (&dynamic.lds_config, "dynamic_resources.lds_config"),
+    ] {
         if source.is_some() {
             net::cluster_config::ads_only(source.as_ref(), path)?;
         }
@@ -143,13 +157,19 @@ fn ads(bootstrap: &pb::bootstrap::Bootstrap) -> Result<Option<xds::AdsConfig>, C
     let delta = match ApiType::try_from(config.api_type) {
         Ok(ApiType::Grpc) => false,
         Ok(ApiType::DeltaGrpc) => true,
-        _ => return Err(ConfigError::unsupported(format!("{path}.api_type: kinds other than GRPC and DELTA_GRPC"))),
+        _ => {
+            return Err(ConfigError::unsupported(format!(
+                "{path}.api_type: kinds other than GRPC and DELTA_GRPC"
+            )));
+        }
     };
     let [service] = config.grpc_services.as_slice() else {
         return Err(ConfigError::invalid(format!("{path}.grpc_services"), "exactly one is needed"));
     };
     let Some(TargetSpecifier::EnvoyGrpc(target)) = &service.target_specifier else {
-        return Err(ConfigError::unsupported(format!("{path}.grpc_services[0]: kinds other than envoy_grpc")));
+        return Err(ConfigError::unsupported(format!(
+            "{path}.grpc_services[0]: kinds other than envoy_grpc"
+        )));
     };
     Ok(Some(xds::AdsConfig {
         endpoint: control_plane(bootstrap, &target.cluster_name)?,
@@ -162,14 +182,21 @@ fn ads(bootstrap: &pb::bootstrap::Bootstrap) -> Result<Option<xds::AdsConfig>, C
 
 /// The address of the static cluster the control plane is.
 fn control_plane(bootstrap: &pb::bootstrap::Bootstrap, name: &str) -> Result<String, ConfigError> {
-    let path = format!("dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name {name}");
-    let clusters = bootstrap.static_resources.as_ref().map(|s| s.clusters.as_slice()).unwrap_or_default();
+    let path =
+        format!("dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name {name}");
+    let clusters =
+        bootstrap.static_resources.as_ref().map(|s| s.clusters.as_slice()).unwrap_or_default();
     let cluster = clusters.iter().find(|c| c.name == name);
-    let cluster = cluster.ok_or_else(|| ConfigError::invalid(path.clone(), "there is no such static cluster"))?;
+    let cluster = cluster
+        .ok_or_else(|| ConfigError::invalid(path.clone(), "there is no such static cluster"))?;
     if cluster.transport_socket.is_some() {
         return Err(ConfigError::unsupported(format!("{path}: a control plane over TLS")));
     }
-    let endpoints = cluster.load_assignment.as_ref().map(|a| net::cluster_config::endpoints(a, true)).transpose()?;
+    let endpoints = cluster
+        .load_assignment
+        .as_ref()
+        .map(|a| net::cluster_config::endpoints(a, true))
+        .transpose()?;
     match endpoints.unwrap_or_default().as_slice() {
         [endpoint] => Ok(match &endpoint.address {
             Address::Unix(socket) => format!("unix://{}", socket.display()),
@@ -181,7 +208,9 @@ fn control_plane(bootstrap: &pb::bootstrap::Bootstrap, name: &str) -> Result<Str
 }
 
 fn admin_address(bootstrap: &pb::bootstrap::Bootstrap) -> Result<Option<ListenAddr>, ConfigError> {
-    let Some(address) = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()) else { return Ok(None) };
+    let Some(address) = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()) else {
+        return Ok(None);
+    };
     Address::read(Some(address), "admin.address", false).map(|address| match address {
         Address::Tcp(address) => Some(ListenAddr::Tcp(address)),
         Address::Unix(path) => Some(ListenAddr::Unix(path)),
@@ -195,18 +224,23 @@ async fn admin(
     manager: &Arc<Manager>,
     shutdown: &Shutdown,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, ExitError> {
-    let Some(address) = admin_address(bootstrap).map_err(ExitError::config)? else { return Ok(None) };
+    let Some(address) = admin_address(bootstrap).map_err(ExitError::config)? else {
+        return Ok(None);
+    };
     let listener = Listener::bind(&address).await.map_err(ExitError::unavailable)?;
     let bound = listener.local_addr().map_err(ExitError::unavailable)?;
     tracing::info!(admin = true, address = %bound, "listening");
     if let Some(path) = &config.admin_address_path {
-        let fail = |error| ExitError::Unavailable(format!("cannot write {}: {error}", path.display()));
+        let fail =
+            |error| ExitError::Unavailable(format!("cannot write {}: {error}", path.display()));
         std::fs::write(path, bound.to_string()).map_err(fail)?;
     }
     let instances = registry::Instances::new(manager.clone());
     let expiring = instances.clone();
-    let (grpc, health) =
-        Grpc::new(flotilla_proto::ALL_FILE_DESCRIPTOR_SETS.iter().copied()).add(api::registry::service(instances)).into_router().await;
+    let (grpc, health) = Grpc::new(flotilla_proto::ALL_FILE_DESCRIPTOR_SETS.iter().copied())
+        .add(api::registry::service(instances))
+        .into_router()
+        .await;
     health.set_serving(true).await;
     let pages = api::admin::router(Arc::new(api::admin::Admin {
         manager: manager.clone(),

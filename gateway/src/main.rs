@@ -13,7 +13,10 @@ fn main() {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the version and the verdict of --mode validate are this command's output")]
+#[allow(
+    clippy::print_stdout,
+    reason = "the version and the verdict of --mode validate are this command's output"
+)]
 fn start() -> Result<(), ExitError> {
     let cli: Cli = parse_args(std::env::args())?;
     if cli.version {
@@ -33,7 +36,8 @@ fn start() -> Result<(), ExitError> {
     let level = cli.config.filter()?;
     let _guard = {
         let _inside = runtime.enter();
-        flotilla_telemetry::init(&Logs { service: "gateway", level, format: LogFormat::Auto }).map_err(ExitError::runtime)?
+        flotilla_telemetry::init(&Logs { service: "gateway", level, format: LogFormat::Auto })
+            .map_err(ExitError::runtime)?
     };
     if cli.config.mode == Mode::Validate {
         let name = runtime.block_on(async { gateway::validate(&cli.config) })?;

@@ -77,7 +77,9 @@ impl Instances {
         check(&instance)?;
         let mut map = self.map.lock();
         let key = (instance.service.clone(), instance.id.clone());
-        let others = map.values().filter(|(other, _)| other.service == instance.service && other.id != instance.id);
+        let others = map
+            .values()
+            .filter(|(other, _)| other.service == instance.service && other.id != instance.id);
         if others.clone().any(|(other, _)| other.http2 != instance.http2) {
             return Err(RegistryError::Protocol(instance.service));
         }
@@ -97,7 +99,9 @@ impl Instances {
     /// Removes an instance; says whether it was there.
     pub fn remove(&self, service: &str, id: &str) -> bool {
         let mut map = self.map.lock();
-        let Some((instance, _)) = map.remove(&(service.to_owned(), id.to_owned())) else { return false };
+        let Some((instance, _)) = map.remove(&(service.to_owned(), id.to_owned())) else {
+            return false;
+        };
         self.gone(&map, instance);
         true
     }
@@ -114,10 +118,18 @@ impl Instances {
     pub fn expire(&self) {
         let mut map = self.map.lock();
         let now = Instant::now();
-        let over: Vec<_> = map.iter().filter(|(_, (_, until))| *until <= now).map(|(key, _)| key.clone()).collect();
+        let over: Vec<_> = map
+            .iter()
+            .filter(|(_, (_, until))| *until <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in over {
             if let Some((instance, _)) = map.remove(&key) {
-                tracing::info!(service = instance.service, id = instance.id, "registration expired");
+                tracing::info!(
+                    service = instance.service,
+                    id = instance.id,
+                    "registration expired"
+                );
                 self.gone(&map, instance);
             }
         }
@@ -126,21 +138,34 @@ impl Instances {
     /// The instances of a service, or all of them.
     pub fn list(&self, service: &str) -> Vec<Instance> {
         let map = self.map.lock();
-        map.values().map(|(instance, _)| instance).filter(|i| service.is_empty() || i.service == service).cloned().collect()
+        map.values()
+            .map(|(instance, _)| instance)
+            .filter(|i| service.is_empty() || i.service == service)
+            .cloned()
+            .collect()
     }
 
     /// The instances now and every change from now on.
     pub fn watch(&self, service: &str) -> (Vec<Instance>, broadcast::Receiver<Event>) {
         let map = self.map.lock();
         let events = self.events.subscribe();
-        let list = map.values().map(|(instance, _)| instance).filter(|i| service.is_empty() || i.service == service);
+        let list = map
+            .values()
+            .map(|(instance, _)| instance)
+            .filter(|i| service.is_empty() || i.service == service);
         (list.cloned().collect(), events)
     }
 
-    fn publish(&self, map: &BTreeMap<(String, String), (Instance, Instant)>, changed: &Instance) -> Result<(), RegistryError> {
+    fn publish(
+        &self,
+        map: &BTreeMap<(String, String), (Instance, Instant)>,
+        changed: &Instance,
+    ) -> Result<(), RegistryError> {
         let name = format!("registry/{}", changed.service);
         let mut endpoints = Vec::new();
-        for (instance, _) in map.values().filter(|(instance, _)| instance.service == changed.service) {
+        for (instance, _) in
+            map.values().filter(|(instance, _)| instance.service == changed.service)
+        {
             endpoints.push(Endpoint {
                 address: address(&instance.address)?,
                 hostname: String::new(),
@@ -166,10 +191,14 @@ impl Instances {
 
 fn check(instance: &Instance) -> Result<(), RegistryError> {
     let name = |text: &str| {
-        !text.is_empty() && text.len() <= 253 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        !text.is_empty()
+            && text.len() <= 253
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     if !name(&instance.service) {
-        return Err(RegistryError::Invalid("service must be 1 to 253 letters, digits, '-', '_' or '.'".to_owned()));
+        return Err(RegistryError::Invalid(
+            "service must be 1 to 253 letters, digits, '-', '_' or '.'".to_owned(),
+        ));
     }
     if instance.id.is_empty() || instance.id.len() > 253 {
         return Err(RegistryError::Invalid("id must have 1 to 253 bytes".to_owned()));
@@ -185,5 +214,7 @@ fn address(text: &str) -> Result<Address, RegistryError> {
         return Ok(Address::Unix(path.into()));
     }
     let parsed = text.parse().map(Address::Tcp);
-    parsed.map_err(|_| RegistryError::Invalid(format!("address {text:?} is neither IP:PORT nor unix:///path")))
+    parsed.map_err(|_| {
+        RegistryError::Invalid(format!("address {text:?} is neither IP:PORT nor unix:///path"))
+    })
 }

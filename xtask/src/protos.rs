@@ -38,6 +38,7 @@ pub const APIS: &[Api] = &[
     },
     Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
     Api { module: "dns", feature: "dns", files: &["flotilla/dns/v1/dns.proto"], services: true },
+    Api { module: "engine", feature: "engine", files: &["flotilla/engine/v1/engine.proto"], services: true },
     Api {
         module: "envoy",
         feature: "envoy",
@@ -80,6 +81,7 @@ pub const APIS: &[Api] = &[
         files: &["flotilla/image/v1/build.proto", "flotilla/image/v1/image_ops.proto"],
         services: true,
     },
+    Api { module: "kube", feature: "kube", files: &["flotilla/kube/v1/kube.proto"], services: true },
     Api {
         module: "kv_admin",
         feature: "kv-admin",
@@ -87,7 +89,7 @@ pub const APIS: &[Api] = &[
         services: true,
     },
     Api {
-        module: "metrics_api",
+        module: "metrics",
         feature: "metrics",
         files: &["flotilla/metrics/v1/admin.proto", "flotilla/metrics/v1/query.proto"],
         services: true,
@@ -108,7 +110,8 @@ pub fn generate(out: &Path) -> Result<()> {
         generate_api(api, &out.join("gen").join(api.module))
             .with_context(|| format!("generate {}", api.module))?;
         list.push_str(&format!("api!(\"{}\", {});\n", api.feature, api.module));
-        descriptors.push_str(&format!("    include_bytes!(\"gen/{}/descriptors.bin\"),\n", api.module));
+        descriptors
+            .push_str(&format!("    include_bytes!(\"gen/{}/descriptors.bin\"),\n", api.module));
     }
     descriptors.push_str("]\n");
     fs::write(out.join("descriptors.rs"), descriptors).context("write descriptors.rs")?;

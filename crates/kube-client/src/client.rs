@@ -22,7 +22,16 @@ use serde::de::DeserializeOwned;
 use crate::watch::WatchStream;
 use crate::{Error, KubeConfig, List, Status};
 
-const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'&').add(b'+').add(b'<').add(b'=').add(b'>').add(b'%');
+const QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'&')
+    .add(b'+')
+    .add(b'<')
+    .add(b'=')
+    .add(b'>')
+    .add(b'%');
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pooled, thread-safe client. Cloning is cheap.
@@ -85,8 +94,10 @@ impl Client {
             .http2_keep_alive_timeout(Duration::from_secs(5))
             .http2_keep_alive_while_idle(true)
             .build(connector);
-        let header = |text: String| HeaderValue::from_str(&text).map_err(|e| Error::Settings(e.to_string()));
-        let authorization = config.token.as_ref().map(|token| header(format!("Bearer {token}"))).transpose()?;
+        let header =
+            |text: String| HeaderValue::from_str(&text).map_err(|e| Error::Settings(e.to_string()));
+        let authorization =
+            config.token.as_ref().map(|token| header(format!("Bearer {token}"))).transpose()?;
         let user_agent = header(user_agent.to_owned())?;
         Ok(Self { http, config: Arc::new(config), authorization, user_agent })
     }
@@ -103,7 +114,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn list<T: DeserializeOwned>(&self, path: &str, params: &ListParams) -> Result<List<T>, Error> {
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        params: &ListParams,
+    ) -> Result<List<T>, Error> {
         self.get(&params.apply(path, false)).await
     }
 
@@ -111,7 +126,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn create<T: DeserializeOwned>(&self, path: &str, object: &impl Serialize) -> Result<T, Error> {
+    pub async fn create<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        object: &impl Serialize,
+    ) -> Result<T, Error> {
         self.call(Method::POST, path, "application/json", serde_json::to_vec(object)?.into()).await
     }
 
@@ -119,7 +138,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn replace<T: DeserializeOwned>(&self, path: &str, object: &impl Serialize) -> Result<T, Error> {
+    pub async fn replace<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        object: &impl Serialize,
+    ) -> Result<T, Error> {
         self.call(Method::PUT, path, "application/json", serde_json::to_vec(object)?.into()).await
     }
 
@@ -127,11 +150,17 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn patch<T: DeserializeOwned>(&self, path: &str, patch: Patch<'_, impl Serialize>) -> Result<T, Error> {
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patch: Patch<'_, impl Serialize>,
+    ) -> Result<T, Error> {
         let (kind, body) = match patch {
             Patch::Merge(body) => ("application/merge-patch+json", serde_json::to_vec(body)?),
             Patch::Json(body) => ("application/json-patch+json", serde_json::to_vec(body)?),
-            Patch::Strategic(body) => ("application/strategic-merge-patch+json", serde_json::to_vec(body)?),
+            Patch::Strategic(body) => {
+                ("application/strategic-merge-patch+json", serde_json::to_vec(body)?)
+            }
         };
         self.call(Method::PATCH, path, kind, body.into()).await
     }
@@ -142,15 +171,22 @@ impl Client {
     /// As [`Client::get`].
     pub async fn delete(&self, path: &str, options: &impl Serialize) -> Result<(), Error> {
         let body = serde_json::to_vec(options)?.into();
-        self.call::<serde_json::Value>(Method::DELETE, path, "application/json", body).await.map(drop)
+        self.call::<serde_json::Value>(Method::DELETE, path, "application/json", body)
+            .await
+            .map(drop)
     }
 
     /// Watches a collection from `params.resource_version`, with bookmarks.
     ///
     /// # Errors
     /// When the server refuses the watch, for example with 410 because the version is too old.
-    pub async fn watch<T: DeserializeOwned>(&self, path: &str, params: &ListParams) -> Result<WatchStream<T>, Error> {
-        let request = self.request(Method::GET, &params.apply(path, true), "application/json", Bytes::new())?;
+    pub async fn watch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        params: &ListParams,
+    ) -> Result<WatchStream<T>, Error> {
+        let request =
+            self.request(Method::GET, &params.apply(path, true), "application/json", Bytes::new())?;
         let response = tokio::time::timeout(CALL_TIMEOUT, self.http.request(request)).await;
         let response = response
             .map_err(|_| Error::Connection("no answer to the watch".to_owned()))?
@@ -161,20 +197,37 @@ impl Client {
         Ok(WatchStream::new(response.into_body()))
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<T, Error> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<T, Error> {
         let request = self.request(method, path, kind, body)?;
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|e| Error::Connection(chain(&e)))?;
+            let response =
+                self.http.request(request).await.map_err(|e| Error::Connection(chain(&e)))?;
             let status = response.status();
             let body = collect(response.into_body()).await?;
-            if status.is_success() { Ok(serde_json::from_slice(&body)?) } else { Err(failure(status.as_u16(), &body)) }
+            if status.is_success() {
+                Ok(serde_json::from_slice(&body)?)
+            } else {
+                Err(failure(status.as_u16(), &body))
+            }
         };
-        tokio::time::timeout(CALL_TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| Err(Error::Connection(format!("no answer within {CALL_TIMEOUT:?}"))))
+        tokio::time::timeout(CALL_TIMEOUT, exchange).await.unwrap_or_else(|_| {
+            Err(Error::Connection(format!("no answer within {CALL_TIMEOUT:?}")))
+        })
     }
 
-    fn request(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.config.server))
@@ -209,12 +262,19 @@ impl ListParams {
             }
         }
         let separator = if path.contains('?') { '&' } else { '?' };
-        if query.is_empty() { path.to_owned() } else { format!("{path}{separator}{}", query.join("&")) }
+        if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}{separator}{}", query.join("&"))
+        }
     }
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Error> {
-    body.collect().await.map(http_body_util::Collected::to_bytes).map_err(|e| Error::Connection(chain(&e)))
+    body.collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|e| Error::Connection(chain(&e)))
 }
 
 fn failure(code: u16, body: &[u8]) -> Error {
@@ -249,16 +309,21 @@ fn tls(config: &KubeConfig) -> Result<ClientConfig, Error> {
         .with_safe_default_protocol_versions()
         .map_err(|e| settings(&e))?;
     let builder = if config.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(crate::config::AcceptAny(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(crate::config::AcceptAny(provider)))
     } else {
         builder.with_root_certificates(roots)
     };
     match &config.client_cert {
         None => Ok(builder.with_no_client_auth()),
         Some((cert, key)) => {
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(Cursor::new(cert)).collect();
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_reader_iter(Cursor::new(cert)).collect();
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| settings(&e))?;
-            builder.with_client_auth_cert(chain.map_err(|e| settings(&e))?, key).map_err(|e| settings(&e))
+            builder
+                .with_client_auth_cert(chain.map_err(|e| settings(&e))?, key)
+                .map_err(|e| settings(&e))
         }
     }
 }

@@ -129,14 +129,26 @@ impl KubeConfig {
         let file: File = serde_norway::from_slice(&text).map_err(|e| parse(e.to_string()))?;
         let wanted = &file.current_context;
         let context = file.contexts.iter().find(|c| &c.name == wanted);
-        let context = &context.ok_or_else(|| parse(format!("no context named {wanted:?}")))?.context;
+        let context =
+            &context.ok_or_else(|| parse(format!("no context named {wanted:?}")))?.context;
         let cluster = file.clusters.iter().find(|c| c.name == context.cluster);
-        let cluster = &cluster.ok_or_else(|| parse(format!("no cluster named {:?}", context.cluster)))?.cluster;
-        let user = file.users.into_iter().find(|u| u.name == context.user).and_then(|u| u.user).unwrap_or_default();
+        let cluster = &cluster
+            .ok_or_else(|| parse(format!("no cluster named {:?}", context.cluster)))?
+            .cluster;
+        let user = file
+            .users
+            .into_iter()
+            .find(|u| u.name == context.user)
+            .and_then(|u| u.user)
+            .unwrap_or_default();
         let dir = path.parent().unwrap_or(Path::new("."));
-        let load = |data: &Option<String>, file: &Option<PathBuf>| -> Result<Option<Vec<u8>>, ConfigError> {
+        let load = |data: &Option<String>,
+                    file: &Option<PathBuf>|
+         -> Result<Option<Vec<u8>>, ConfigError> {
             match (data, file) {
-                (Some(data), _) => STANDARD.decode(data).map(Some).map_err(|e| parse(format!("bad base64: {e}"))),
+                (Some(data), _) => {
+                    STANDARD.decode(data).map(Some).map_err(|e| parse(format!("bad base64: {e}")))
+                }
                 (None, Some(file)) => read(&dir.join(file)).map(Some),
                 (None, None) => Ok(None),
             }
@@ -145,7 +157,9 @@ impl KubeConfig {
         let key = load(&user.client_key_data, &user.client_key)?;
         let token = match (user.token, user.token_file) {
             (Some(token), _) => Some(token),
-            (None, Some(file)) => Some(String::from_utf8_lossy(&read(&dir.join(file))?).trim().to_owned()),
+            (None, Some(file)) => {
+                Some(String::from_utf8_lossy(&read(&dir.join(file))?).trim().to_owned())
+            }
             (None, None) => None,
         };
         Ok(Self {
@@ -164,12 +178,15 @@ impl KubeConfig {
     pub fn in_cluster() -> Result<Self, ConfigError> {
         const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
         let variable = |name| std::env::var(name).map_err(|_| ConfigError::NotInCluster);
-        let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+        let (host, port) =
+            (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         Ok(Self {
             server: format!("https://{host}:{port}"),
             ca: Some(read(&Path::new(MOUNT).join("ca.crt"))?),
-            token: Some(String::from_utf8_lossy(&read(&Path::new(MOUNT).join("token"))?).trim().to_owned()),
+            token: Some(
+                String::from_utf8_lossy(&read(&Path::new(MOUNT).join("token"))?).trim().to_owned(),
+            ),
             ..Self::default()
         })
     }
@@ -201,7 +218,12 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAny {
         cert: &rustls_pki_types::CertificateDer<'_>,
         dss: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -210,7 +232,12 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAny {
         cert: &rustls_pki_types::CertificateDer<'_>,
         dss: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {

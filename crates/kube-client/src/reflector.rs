@@ -90,7 +90,8 @@ impl<T: DeserializeOwned> Reflector<T> {
             return self.relist().await;
         }
         if self.watch.is_none() {
-            let params = ListParams { resource_version: Some(self.version.clone()), ..self.params.clone() };
+            let params =
+                ListParams { resource_version: Some(self.version.clone()), ..self.params.clone() };
             self.watch = Some(self.client.watch(&self.path, &params).await?);
         }
         let Some(watch) = &mut self.watch else { return Ok(()) };

@@ -1,10 +1,12 @@
 api!("containerd", containerd);
 api!("cri", cri);
 api!("dns", dns);
+api!("engine", engine);
 api!("envoy", envoy);
 api!("etcd", etcd);
 api!("gateway", gateway);
 api!("image", image);
+api!("kube", kube);
 api!("kv-admin", kv_admin);
-api!("metrics", metrics_api);
+api!("metrics", metrics);
 api!("scheduler", scheduler);

@@ -17,7 +17,7 @@ pub fn binary(name: &str) -> PathBuf {
     let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if !built.iter().any(|done| done == name) {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--bin", name]);
+        cargo.args(["build", "--quiet", "--package", name, "--bin", name]);
         if profile.file_name().is_some_and(|p| p == "release") {
             cargo.arg("--release");
         }

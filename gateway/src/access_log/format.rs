@@ -113,12 +113,21 @@ impl LogFormat {
     ///
     /// # Errors
     /// Names the operator or value that is not implemented.
-    pub fn json(fields: &std::collections::BTreeMap<String, prost_types::Value>, omit: bool) -> Result<Self, ConfigError> {
+    pub fn json(
+        fields: &std::collections::BTreeMap<String, prost_types::Value>,
+        omit: bool,
+    ) -> Result<Self, ConfigError> {
         let mut list = Vec::new();
         for (key, value) in fields {
             match &value.kind {
-                Some(prost_types::value::Kind::StringValue(format)) => list.push((key.clone(), compile(format)?)),
-                _ => return Err(ConfigError::unsupported(format!("json_format.{key}: only strings"))),
+                Some(prost_types::value::Kind::StringValue(format)) => {
+                    list.push((key.clone(), compile(format)?))
+                }
+                _ => {
+                    return Err(ConfigError::unsupported(format!(
+                        "json_format.{key}: only strings"
+                    )));
+                }
             }
         }
         Ok(Self(Kind::Json(list, omit)))
@@ -189,7 +198,9 @@ fn json_value(ops: &[Op], entry: &Entry<'_>) -> Value {
         op.write(entry, &mut text);
     }
     match ops {
-        [Op::Code | Op::Received | Op::Sent | Op::Duration] => text.parse::<u64>().map_or(Value::Null, Value::from),
+        [Op::Code | Op::Received | Op::Sent | Op::Duration] => {
+            text.parse::<u64>().map_or(Value::Null, Value::from)
+        }
         [Op::Literal(_)] => Value::String(text),
         [_] if text == "-" => Value::Null,
         _ => Value::String(text),
@@ -214,11 +225,14 @@ impl Op {
             Self::Remote(port) => address(entry.downstream_remote, *port),
             Self::Local(port) => address(entry.downstream_local, *port),
             Self::Request(first, second, max) => {
-                let value = entry.get(first).or_else(|| second.as_ref().and_then(|source| entry.get(source)));
+                let value = entry
+                    .get(first)
+                    .or_else(|| second.as_ref().and_then(|source| entry.get(source)));
                 cut(value, *max)
             }
             Self::Response(first, second, max) => {
-                let get = |name: &HeaderName| entry.response.get(name).and_then(|v| v.to_str().ok());
+                let get =
+                    |name: &HeaderName| entry.response.get(name).and_then(|v| v.to_str().ok());
                 cut(get(first).or_else(|| second.as_ref().and_then(get)), *max)
             }
         };
@@ -241,7 +255,11 @@ impl<'a> Entry<'a> {
 
 fn address(text: &str, port: bool) -> String {
     let text = if text.is_empty() { "-" } else { text };
-    if port { text.to_owned() } else { text.rsplit_once(':').map_or(text, |(host, _)| host).to_owned() }
+    if port {
+        text.to_owned()
+    } else {
+        text.rsplit_once(':').map_or(text, |(host, _)| host).to_owned()
+    }
 }
 
 fn cut(value: Option<&str>, max: Option<usize>) -> String {
@@ -268,7 +286,8 @@ fn compile(format: &str) -> Result<Vec<Op>, ConfigError> {
             ops.push(Op::Literal(rest[..at].to_owned()));
         }
         rest = &rest[at + 1..];
-        let end = operator_end(rest).ok_or_else(|| ConfigError::invalid("format", "a % has no partner"))?;
+        let end = operator_end(rest)
+            .ok_or_else(|| ConfigError::invalid("format", "a % has no partner"))?;
         ops.push(if end == 0 { Op::Literal("%".to_owned()) } else { operator(&rest[..end])? });
         rest = &rest[end + 1..];
     }
@@ -306,7 +325,9 @@ fn operator(text: &str) -> Result<Op, ConfigError> {
             "UPSTREAM_HOST" => Ok(Op::UpstreamHost),
             "UPSTREAM_CLUSTER" => Ok(Op::UpstreamCluster),
             "ROUTE_NAME" => Ok(Op::RouteName),
-            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Ok(Op::Remote(true)),
+            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
+                Ok(Op::Remote(true))
+            }
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Ok(Op::Remote(false)),
             "DOWNSTREAM_LOCAL_ADDRESS" => Ok(Op::Local(true)),
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Ok(Op::Local(false)),
@@ -314,7 +335,8 @@ fn operator(text: &str) -> Result<Op, ConfigError> {
         };
     };
     let (argument, limit) = rest.split_once(')').ok_or_else(unknown)?;
-    let max = limit.strip_prefix(':').map(|n| n.parse::<usize>().map_err(|_| unknown())).transpose()?;
+    let max =
+        limit.strip_prefix(':').map(|n| n.parse::<usize>().map_err(|_| unknown())).transpose()?;
     let (first, second) = argument.split_once('?').map_or((argument, None), |(a, b)| (a, Some(b)));
     match name {
         "REQ" => Ok(Op::Request(source(first)?, second.map(source).transpose()?, max)),
@@ -334,7 +356,9 @@ fn source(name: &str) -> Result<Source, ConfigError> {
 }
 
 fn header(name: &str) -> Result<HeaderName, ConfigError> {
-    name.to_ascii_lowercase().parse().map_err(|_| ConfigError::invalid(name, "this is no header name"))
+    name.to_ascii_lowercase()
+        .parse()
+        .map_err(|_| ConfigError::invalid(name, "this is no header name"))
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ impl std::fmt::Display for Flags {
         let order = [Self::RETRY_LIMIT.0];
         let first = NAMES.iter().filter(|(bit, _)| order.contains(bit));
         let rest = NAMES.iter().filter(|(bit, _)| !order.contains(bit));
-        let set: Vec<&str> = first.chain(rest).filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name).collect();
+        let set: Vec<&str> =
+            first.chain(rest).filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name).collect();
         f.write_str(if set.is_empty() { "-" } else { "" })?;
         f.write_str(&set.join(","))
     }

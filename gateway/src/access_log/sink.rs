@@ -90,7 +90,12 @@ fn target(path: &str) -> std::io::Result<Box<dyn Write + Send>> {
     })
 }
 
-fn write_lines(mut target: Box<dyn Write + Send>, path: &str, mut lines: mpsc::Receiver<Message>, stats: &Registry) {
+fn write_lines(
+    mut target: Box<dyn Write + Send>,
+    path: &str,
+    mut lines: mpsc::Receiver<Message>,
+    stats: &Registry,
+) {
     let mut batch = Vec::new();
     while let Some(first) = lines.blocking_recv() {
         let mut next = Some(first);

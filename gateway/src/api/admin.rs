@@ -69,15 +69,39 @@ pub fn router(admin: Shared) -> Router {
         .route("/stats", any(stats))
         .route("/stats/prometheus", any(prometheus))
         .route("/metrics", any(prometheus))
-        .route("/clusters", any(async |Extract(admin): Extract<Shared>| text(dump::clusters(&admin.manager))))
+        .route(
+            "/clusters",
+            any(async |Extract(admin): Extract<Shared>| text(dump::clusters(&admin.manager))),
+        )
         .route("/config_dump", any(config_dump))
         .route("/listeners", any(listeners))
         .route("/server_info", any(server_info))
-        .route("/healthcheck/fail", any(async |method, admin| post(&method, admin, |a| a.manager.state.failing.store(true, Ordering::Release))))
-        .route("/healthcheck/ok", any(async |method, admin| post(&method, admin, |a| a.manager.state.failing.store(false, Ordering::Release))))
-        .route("/quitquitquit", any(async |method, admin| post(&method, admin, |a| a.shutdown.trigger())))
-        .route("/reset_counters", any(async |method, admin| post(&method, admin, |a| a.manager.state.stats.reset_counters())))
-        .route("/reopen_logs", any(async |method, admin| post(&method, admin, |a| a.manager.state.sinks.reopen())))
+        .route(
+            "/healthcheck/fail",
+            any(async |method, admin| {
+                post(&method, admin, |a| a.manager.state.failing.store(true, Ordering::Release))
+            }),
+        )
+        .route(
+            "/healthcheck/ok",
+            any(async |method, admin| {
+                post(&method, admin, |a| a.manager.state.failing.store(false, Ordering::Release))
+            }),
+        )
+        .route(
+            "/quitquitquit",
+            any(async |method, admin| post(&method, admin, |a| a.shutdown.trigger())),
+        )
+        .route(
+            "/reset_counters",
+            any(async |method, admin| {
+                post(&method, admin, |a| a.manager.state.stats.reset_counters())
+            }),
+        )
+        .route(
+            "/reopen_logs",
+            any(async |method, admin| post(&method, admin, |a| a.manager.state.sinks.reopen())),
+        )
         .route("/drain_listeners", any(drain_listeners))
         .route("/logging", any(logging))
         .fallback(async || (StatusCode::NOT_FOUND, text(format!("invalid path. {HELP}"))))
@@ -96,14 +120,27 @@ fn text(body: impl Into<String>) -> Response {
 
 fn json_page(value: &serde_json::Value) -> Response {
     let body = serde_json::to_string_pretty(value).unwrap_or_default();
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache, max-age=0")], body + "\n").into_response()
+    (
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-cache, max-age=0"),
+        ],
+        body + "\n",
+    )
+        .into_response()
 }
 
 fn refuse(method: &Method) -> Option<Response> {
     if method == Method::POST {
         return None;
     }
-    Some((StatusCode::METHOD_NOT_ALLOWED, text(format!("Method {method} not allowed, POST required."))).into_response())
+    Some(
+        (
+            StatusCode::METHOD_NOT_ALLOWED,
+            text(format!("Method {method} not allowed, POST required.")),
+        )
+            .into_response(),
+    )
 }
 
 fn post(method: &Method, Extract(admin): Extract<Shared>, change: impl FnOnce(&Admin)) -> Response {
@@ -130,7 +167,12 @@ fn server_gauges(admin: &Admin) -> Vec<(String, i64)> {
 
 fn filter(params: &HashMap<String, String>) -> Result<Filter, Box<Response>> {
     let name = params.get("filter").map(|text| {
-        Regex::new(text).map_err(|_| Box::new((StatusCode::BAD_REQUEST, text_line(&format!("Invalid re2 regex: {text}"))).into_response()))
+        Regex::new(text).map_err(|_| {
+            Box::new(
+                (StatusCode::BAD_REQUEST, text_line(&format!("Invalid re2 regex: {text}")))
+                    .into_response(),
+            )
+        })
     });
     Ok(Filter { name: name.transpose()?, used_only: params.contains_key("usedonly") })
 }
@@ -150,7 +192,9 @@ async fn stats(Extract(admin): Extract<Shared>, Query(params): Params) -> Respon
         }
     };
     match filter(&params) {
-        Ok(filter) => text(render(&admin.manager.state.stats, &server_gauges(&admin), &filter, format)),
+        Ok(filter) => {
+            text(render(&admin.manager.state.stats, &server_gauges(&admin), &filter, format))
+        }
         Err(response) => *response,
     }
 }
@@ -158,7 +202,12 @@ async fn stats(Extract(admin): Extract<Shared>, Query(params): Params) -> Respon
 async fn prometheus(Extract(admin): Extract<Shared>, Query(params): Params) -> Response {
     match filter(&params) {
         Ok(filter) => {
-            let body = render(&admin.manager.state.stats, &server_gauges(&admin), &filter, Format::Prometheus);
+            let body = render(
+                &admin.manager.state.stats,
+                &server_gauges(&admin),
+                &filter,
+                Format::Prometheus,
+            );
             ([(header::CONTENT_TYPE, flotilla_telemetry::TEXT_FORMAT)], body).into_response()
         }
         Err(response) => *response,
@@ -166,8 +215,12 @@ async fn prometheus(Extract(admin): Extract<Shared>, Query(params): Params) -> R
 }
 
 async fn config_dump(Extract(admin): Extract<Shared>, Query(params): Params) -> Response {
-    if let Some(name) = ["resource", "mask", "name_regex", "include_eds"].into_iter().find(|name| params.contains_key(*name)) {
-        return (StatusCode::BAD_REQUEST, text_line(&format!("not supported yet: {name}"))).into_response();
+    if let Some(name) = ["resource", "mask", "name_regex", "include_eds"]
+        .into_iter()
+        .find(|name| params.contains_key(*name))
+    {
+        return (StatusCode::BAD_REQUEST, text_line(&format!("not supported yet: {name}")))
+            .into_response();
     }
     json_page(&dump::config_dump(&admin.manager, &admin.bootstrap).await)
 }
@@ -185,7 +238,8 @@ async fn listeners(Extract(admin): Extract<Shared>, Query(params): Params) -> Re
             .collect();
         return json_page(&json!({ "listener_statuses": statuses }));
     }
-    let lines: Vec<String> = list.iter().map(|(name, bound, _, _)| format!("{name}::{bound}\n")).collect();
+    let lines: Vec<String> =
+        list.iter().map(|(name, bound, _, _)| format!("{name}::{bound}\n")).collect();
     text(lines.concat())
 }
 
@@ -209,12 +263,20 @@ async fn drain_listeners(method: Method, Extract(admin): Extract<Shared>) -> Res
     text("OK\n")
 }
 
-async fn logging(method: Method, Extract(admin): Extract<Shared>, Query(params): Params) -> Response {
+async fn logging(
+    method: Method,
+    Extract(admin): Extract<Shared>,
+    Query(params): Params,
+) -> Response {
     if let Some(refused) = refuse(&method) {
         return refused;
     }
     if let Some(name) = params.keys().next() {
-        return (StatusCode::BAD_REQUEST, text_line(&format!("not supported yet: {name}; use --log-level"))).into_response();
+        return (
+            StatusCode::BAD_REQUEST,
+            text_line(&format!("not supported yet: {name}; use --log-level")),
+        )
+            .into_response();
     }
     let level = admin.options["log_level"].as_str().unwrap_or("info").to_owned();
     text(format!("active loggers:\n  gateway: {level}\n"))

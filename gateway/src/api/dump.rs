@@ -28,7 +28,8 @@ fn typed(name: &str, mut value: Value) -> Value {
 pub async fn config_dump(manager: &Manager, bootstrap: &pb::bootstrap::Bootstrap) -> Value {
     let clusters = |api: bool| -> Vec<Value> {
         let list = manager.clusters.configs().into_iter().filter(|(_, via_api)| *via_api == api);
-        list.map(|(config, _)| json!({ "cluster": typed(CLUSTER, to_json(CLUSTER, &config)) })).collect()
+        list.map(|(config, _)| json!({ "cluster": typed(CLUSTER, to_json(CLUSTER, &config)) }))
+            .collect()
     };
     let (mut fixed, mut dynamic) = (Vec::new(), Vec::new());
     for (name, _, config, via_api) in manager.listeners.list().await {

@@ -40,12 +40,18 @@ fn to_wire(instance: &Instance) -> wire::Instance {
 
 #[tonic::async_trait]
 impl Registry for RegistryApi {
-    async fn register(&self, request: Request<wire::RegisterRequest>) -> Result<Response<wire::RegisterResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<wire::RegisterRequest>,
+    ) -> Result<Response<wire::RegisterResponse>, Status> {
         let request = request.into_inner();
-        let instance = request.instance.ok_or_else(|| Status::invalid_argument("instance is missing"))?;
+        let instance =
+            request.instance.ok_or_else(|| Status::invalid_argument("instance is missing"))?;
         let ttl = match request.ttl {
             None => DEFAULT_TTL,
-            Some(ttl) => Duration::try_from(ttl).map_err(|_| Status::invalid_argument("ttl is negative"))?,
+            Some(ttl) => {
+                Duration::try_from(ttl).map_err(|_| Status::invalid_argument("ttl is negative"))?
+            }
         };
         if !(SHORTEST_TTL..=LONGEST_TTL).contains(&ttl) {
             return Err(Status::invalid_argument("ttl must be between 1s and 1h"));
@@ -59,30 +65,43 @@ impl Registry for RegistryApi {
             labels: instance.labels.into_iter().collect(),
         };
         self.0.put(instance, ttl).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let ttl = prost_types::Duration::try_from(ttl).map_err(|error| Status::internal(error.to_string()))?;
+        let ttl = prost_types::Duration::try_from(ttl)
+            .map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(wire::RegisterResponse { ttl: Some(ttl) }))
     }
 
-    async fn deregister(&self, request: Request<wire::DeregisterRequest>) -> Result<Response<wire::DeregisterResponse>, Status> {
+    async fn deregister(
+        &self,
+        request: Request<wire::DeregisterRequest>,
+    ) -> Result<Response<wire::DeregisterResponse>, Status> {
         let request = request.into_inner();
         let found = self.0.remove(&request.service, &request.id);
         Ok(Response::new(wire::DeregisterResponse { found }))
     }
 
-    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<wire::ListRequest>,
+    ) -> Result<Response<wire::ListResponse>, Status> {
         let instances = self.0.list(&request.into_inner().service);
         Ok(Response::new(wire::ListResponse { instances: instances.iter().map(to_wire).collect() }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::WatchResponse, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         use wire::watch_response::Kind;
         let service = request.into_inner().service;
         let (current, mut events) = self.0.watch(&service);
         let (sender, receiver) = tokio::sync::mpsc::channel(WATCH_QUEUE);
         tokio::spawn(async move {
-            let message = |kind: Kind, instance: Option<&Instance>| wire::WatchResponse { kind: kind.into(), instance: instance.map(to_wire) };
+            let message = |kind: Kind, instance: Option<&Instance>| wire::WatchResponse {
+                kind: kind.into(),
+                instance: instance.map(to_wire),
+            };
             let snapshot = current.iter().map(|instance| message(Kind::Put, Some(instance)));
             for response in snapshot.chain([message(Kind::Synced, None)]) {
                 if sender.send(Ok(response)).await.is_err() {
@@ -95,12 +114,24 @@ impl Registry for RegistryApi {
                     () = sender.closed() => return,
                 };
                 let response = match event {
-                    Ok(Event::Put(instance)) if service.is_empty() || instance.service == service => message(Kind::Put, Some(&instance)),
-                    Ok(Event::Delete(instance)) if service.is_empty() || instance.service == service => message(Kind::Delete, Some(&instance)),
+                    Ok(Event::Put(instance))
+                        if service.is_empty() || instance.service == service =>
+                    {
+                        message(Kind::Put, Some(&instance))
+                    }
+                    Ok(Event::Delete(instance))
+                        if service.is_empty() || instance.service == service =>
+                    {
+                        message(Kind::Delete, Some(&instance))
+                    }
                     Ok(_) => continue,
                     Err(_) => {
                         // The client is gone if this fails; it is cut either way.
-                        let _ = sender.send(Err(Status::resource_exhausted("the watcher is too slow; watch again"))).await;
+                        let _ = sender
+                            .send(Err(Status::resource_exhausted(
+                                "the watcher is too slow; watch again",
+                            )))
+                            .await;
                         return;
                     }
                 };

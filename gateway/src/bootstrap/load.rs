@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{ConfigError, pb, strict, supported};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(flotilla_proto::envoy::FILE_DESCRIPTOR_SET).expect("the committed descriptors are valid")
+    DescriptorPool::decode(flotilla_proto::envoy::FILE_DESCRIPTOR_SET)
+        .expect("the committed descriptors are valid")
 });
 
 /// Bytes a configuration text may have.
@@ -24,7 +25,11 @@ fn descriptor(name: &str) -> MessageDescriptor {
 ///
 /// # Errors
 /// When the text does not parse, names a field that does not exist, or uses one that is not implemented.
-pub fn from_text<M: Message + Default>(name: &str, text: &str, overlay: Option<&str>) -> Result<M, ConfigError> {
+pub fn from_text<M: Message + Default>(
+    name: &str,
+    text: &str,
+    overlay: Option<&str>,
+) -> Result<M, ConfigError> {
     let mut value = parse(text)?;
     if let Some(overlay) = overlay {
         merge(&mut value, parse(overlay)?);
@@ -51,7 +56,8 @@ pub fn from_bytes<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M, C
 }
 
 fn decode<M: Message + Default>(message: &DynamicMessage) -> Result<M, ConfigError> {
-    M::decode(message.encode_to_vec().as_slice()).map_err(|error| ConfigError::Syntax(error.to_string()))
+    M::decode(message.encode_to_vec().as_slice())
+        .map_err(|error| ConfigError::Syntax(error.to_string()))
 }
 
 /// The message as JSON with the schema's field names, as `/config_dump` shows it.
@@ -59,7 +65,9 @@ pub fn to_json(name: &str, message: &impl Message) -> Value {
     let options = SerializeOptions::new().use_proto_field_name(true);
     DynamicMessage::decode(descriptor(name), message.encode_to_vec().as_slice())
         .ok()
-        .and_then(|dynamic| dynamic.serialize_with_options(serde_json::value::Serializer, &options).ok())
+        .and_then(|dynamic| {
+            dynamic.serialize_with_options(serde_json::value::Serializer, &options).ok()
+        })
         .unwrap_or(Value::Null)
 }
 
@@ -98,7 +106,8 @@ fn strip_position(text: &str) -> String {
 /// # Errors
 /// When it is negative.
 pub fn duration(value: &prost_types::Duration, path: &str) -> Result<Duration, ConfigError> {
-    Duration::try_from(*value).map_err(|_| ConfigError::invalid(path, "a duration must not be negative"))
+    Duration::try_from(*value)
+        .map_err(|_| ConfigError::invalid(path, "a duration must not be negative"))
 }
 
 /// The bytes a data source names: inline, or a file read now.
@@ -108,14 +117,15 @@ pub fn duration(value: &prost_types::Duration, path: &str) -> Result<Duration, C
 pub fn data_source(source: &pb::core::DataSource, path: &str) -> Result<Vec<u8>, ConfigError> {
     use pb::core::data_source::Specifier;
     match &source.specifier {
-        Some(Specifier::Filename(file)) => {
-            std::fs::read(file).map_err(|error| ConfigError::invalid(path, format!("cannot read {file}: {error}")))
-        }
+        Some(Specifier::Filename(file)) => std::fs::read(file)
+            .map_err(|error| ConfigError::invalid(path, format!("cannot read {file}: {error}"))),
         Some(Specifier::InlineBytes(bytes)) => Ok(bytes.to_vec()),
         Some(Specifier::InlineString(text)) => Ok(text.clone().into_bytes()),
         Some(Specifier::EnvironmentVariable(_)) => {
             Err(ConfigError::unsupported(format!("{path}.environment_variable")))
         }
-        None => Err(ConfigError::invalid(path, "a filename, inline_bytes or inline_string is needed")),
+        None => {
+            Err(ConfigError::invalid(path, "a filename, inline_bytes or inline_string is needed"))
+        }
     }
 }

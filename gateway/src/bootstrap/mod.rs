@@ -57,8 +57,12 @@ impl ConfigError {
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
         match self {
-            Self::Invalid { path, reason } if path.is_empty() => Self::Invalid { path: outer.to_owned(), reason },
-            Self::Invalid { path, reason } => Self::Invalid { path: format!("{outer}.{path}"), reason },
+            Self::Invalid { path, reason } if path.is_empty() => {
+                Self::Invalid { path: outer.to_owned(), reason }
+            }
+            Self::Invalid { path, reason } => {
+                Self::Invalid { path: format!("{outer}.{path}"), reason }
+            }
             Self::Unsupported(path) => Self::Unsupported(format!("{outer}.{path}")),
             other => other,
         }

@@ -36,13 +36,21 @@ fn message(
         return Ok(());
     }
     let Value::Object(fields) = value else {
-        return if value.is_null() { Ok(()) } else { Err(ConfigError::invalid(path, "a mapping of fields is expected")) };
+        return if value.is_null() {
+            Ok(())
+        } else {
+            Err(ConfigError::invalid(path, "a mapping of fields is expected"))
+        };
     };
     for (name, value) in fields {
         let here = join(path, name);
-        let field = descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name));
+        let field =
+            descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name));
         let Some(field) = field else {
-            return Err(ConfigError::UnknownField { path: here, message: descriptor.full_name().to_owned() });
+            return Err(ConfigError::UnknownField {
+                path: here,
+                message: descriptor.full_name().to_owned(),
+            });
         };
         entries(pool, &field, value, &here, depth)?;
     }
@@ -60,12 +68,15 @@ fn entries(
     match value {
         Value::Object(map) if field.is_map() => {
             let Kind::Message(inner) = inner.map_entry_value_field().kind() else { return Ok(()) };
-            map.iter().try_for_each(|(key, value)| message(pool, &inner, value, &join(path, key), depth + 1))
+            map.iter().try_for_each(|(key, value)| {
+                message(pool, &inner, value, &join(path, key), depth + 1)
+            })
         }
-        Value::Array(list) if field.is_list() => list
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, value)| message(pool, &inner, value, &format!("{path}[{index}]"), depth + 1)),
+        Value::Array(list) if field.is_list() => {
+            list.iter().enumerate().try_for_each(|(index, value)| {
+                message(pool, &inner, value, &format!("{path}[{index}]"), depth + 1)
+            })
+        }
         value => message(pool, &inner, value, path, depth + 1),
     }
 }

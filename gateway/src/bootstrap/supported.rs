@@ -12,7 +12,7 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("envoy.config.bootstrap.v3.Admin", "address"),
     ("envoy.config.core.v3.Node", "id cluster metadata locality"),
     ("envoy.config.core.v3.Locality", "region zone sub_zone"),
-    ("envoy.config.core.v3.ConfigSource", "ads resource_api_version initial_fetch_timeout"),
+    ("envoy.config.core.v3.ConfigSource", "ads resource_api_version"),
     ("envoy.config.core.v3.AggregatedConfigSource", ""),
     (
         "envoy.config.core.v3.ApiConfigSource",
@@ -27,7 +27,10 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("envoy.config.core.v3.TransportSocket", "name typed_config"),
     ("envoy.config.core.v3.HeaderValueOption", "header append_action keep_empty_value"),
     ("envoy.config.core.v3.HeaderValue", "key value"),
-    ("envoy.config.core.v3.SubstitutionFormatString", "text_format text_format_source json_format omit_empty_values"),
+    (
+        "envoy.config.core.v3.SubstitutionFormatString",
+        "text_format text_format_source json_format omit_empty_values",
+    ),
     ("envoy.config.core.v3.HttpProtocolOptions", "idle_timeout max_headers_count"),
     ("envoy.config.core.v3.Http1ProtocolOptions", "accept_http_10"),
     (
@@ -51,7 +54,10 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", "log_format"),
     ("envoy.extensions.access_loggers.stream.v3.StderrAccessLog", "log_format"),
     ("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", ""),
-    ("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context require_client_certificate"),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context require_client_certificate",
+    ),
     ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "common_tls_context sni"),
     (
         "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext",
@@ -63,12 +69,18 @@ const SUPPORTED: &[(&str, &str)] = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "codec_type stat_prefix rds route_config http_filters http_protocol_options http2_protocol_options \
          common_http_protocol_options server_name server_header_transformation max_request_headers_kb stream_idle_timeout \
-         request_timeout request_headers_timeout access_log use_remote_address xff_num_trusted_hops generate_request_id \
+         request_headers_timeout access_log use_remote_address xff_num_trusted_hops generate_request_id \
          preserve_external_request_id always_set_request_id_in_response upgrade_configs normalize_path merge_slashes \
          via strip_any_host_port",
     ),
-    ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig", "upgrade_type enabled"),
-    ("envoy.extensions.filters.network.http_connection_manager.v3.Rds", "config_source route_config_name"),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        "upgrade_type enabled",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+        "config_source route_config_name",
+    ),
     ("envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter", "name typed_config"),
     ("envoy.extensions.filters.http.router.v3.Router", "suppress_envoy_headers"),
     (
@@ -76,7 +88,10 @@ const SUPPORTED: &[(&str, &str)] = &[
         "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts",
     ),
     ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", "clusters"),
-    ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight", "name weight"),
+    (
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
+        "name weight",
+    ),
     (
         "envoy.config.route.v3.RouteConfiguration",
         "name virtual_hosts request_headers_to_add request_headers_to_remove response_headers_to_add \
@@ -122,7 +137,7 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("envoy.config.route.v3.DirectResponseAction", "status body"),
     (
         "envoy.config.route.v3.RetryPolicy",
-        "retry_on num_retries per_try_timeout retriable_status_codes retry_back_off host_selection_retry_max_attempts",
+        "retry_on num_retries per_try_timeout retriable_status_codes retry_back_off",
     ),
     ("envoy.config.route.v3.RetryPolicy.RetryBackOff", "base_interval max_interval"),
     (
@@ -141,13 +156,19 @@ const SUPPORTED: &[(&str, &str)] = &[
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         "priority max_connections max_pending_requests max_requests max_retries retry_budget",
     ),
-    ("envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget", "budget_percent min_retry_concurrency"),
+    (
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
+        "budget_percent min_retry_concurrency",
+    ),
     (
         "envoy.config.cluster.v3.OutlierDetection",
         "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx \
          consecutive_gateway_failure enforcing_consecutive_gateway_failure",
     ),
-    ("envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config use_downstream_protocol_config common_http_protocol_options"),
+    (
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config use_downstream_protocol_config common_http_protocol_options",
+    ),
     (
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
         "http_protocol_options http2_protocol_options",
@@ -157,13 +178,20 @@ const SUPPORTED: &[(&str, &str)] = &[
         "http_protocol_options http2_protocol_options",
     ),
     ("envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name endpoints"),
-    ("envoy.config.endpoint.v3.LocalityLbEndpoints", "locality lb_endpoints load_balancing_weight priority"),
+    (
+        "envoy.config.endpoint.v3.LocalityLbEndpoints",
+        "locality lb_endpoints load_balancing_weight priority",
+    ),
     ("envoy.config.endpoint.v3.LbEndpoint", "endpoint health_status load_balancing_weight"),
     ("envoy.config.endpoint.v3.Endpoint", "address hostname"),
 ];
 
 /// Walks the populated fields of `message` and refuses the first that is not implemented.
-pub(super) fn check(pool: &DescriptorPool, message: &DynamicMessage, path: &str) -> Result<(), ConfigError> {
+pub(super) fn check(
+    pool: &DescriptorPool,
+    message: &DynamicMessage,
+    path: &str,
+) -> Result<(), ConfigError> {
     let descriptor = message.descriptor();
     if descriptor.full_name() == "google.protobuf.Any" {
         return check_any(pool, message, path);
@@ -171,10 +199,17 @@ pub(super) fn check(pool: &DescriptorPool, message: &DynamicMessage, path: &str)
     if descriptor.parent_file().package_name() == "google.protobuf" {
         return Ok(());
     }
-    let allowed = SUPPORTED.iter().find(|(name, _)| *name == descriptor.full_name()).map(|(_, fields)| *fields);
+    let allowed = SUPPORTED
+        .iter()
+        .find(|(name, _)| *name == descriptor.full_name())
+        .map(|(_, fields)| *fields);
     let Some(allowed) = allowed else { return Err(ConfigError::unsupported(path)) };
     for (field, value) in message.fields() {
-        let here = if path.is_empty() { field.name().to_owned() } else { format!("{path}.{}", field.name()) };
+        let here = if path.is_empty() {
+            field.name().to_owned()
+        } else {
+            format!("{path}.{}", field.name())
+        };
         if !allowed.split_whitespace().any(|name| name == field.name()) {
             return Err(ConfigError::unsupported(here));
         }
@@ -201,7 +236,8 @@ fn check_value(pool: &DescriptorPool, value: &Value, path: &str) -> Result<(), C
 fn check_any(pool: &DescriptorPool, any: &DynamicMessage, path: &str) -> Result<(), ConfigError> {
     let url = any.get_field_by_name("type_url");
     let bytes = any.get_field_by_name("value");
-    let (Some(url), Some(bytes)) = (url.as_deref().and_then(Value::as_str), bytes.as_deref().and_then(Value::as_bytes))
+    let (Some(url), Some(bytes)) =
+        (url.as_deref().and_then(Value::as_str), bytes.as_deref().and_then(Value::as_bytes))
     else {
         return Ok(());
     };

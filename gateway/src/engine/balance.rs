@@ -76,7 +76,9 @@ impl<T: Candidate> Turns<T> {
                     let other = self.random()?;
                     // active/weight compared without division.
                     let (ours, theirs) = (best.active() + 1, other.active() + 1);
-                    if theirs * u64::from(best.weight().max(1)) < ours * u64::from(other.weight().max(1)) {
+                    if theirs * u64::from(best.weight().max(1))
+                        < ours * u64::from(other.weight().max(1))
+                    {
                         best = other;
                     }
                 }
@@ -144,13 +146,20 @@ mod tests {
 
     #[test]
     fn round_robin_is_exact_and_weighted() {
-        assert_eq!(counts(&Turns::new(vec![Host(0, 1), Host(0, 1)]), Policy::RoundRobin, 100), [50, 50]);
-        assert_eq!(counts(&Turns::new(vec![Host(0, 30), Host(0, 10)]), Policy::RoundRobin, 100), [75, 25]);
+        assert_eq!(
+            counts(&Turns::new(vec![Host(0, 1), Host(0, 1)]), Policy::RoundRobin, 100),
+            [50, 50]
+        );
+        assert_eq!(
+            counts(&Turns::new(vec![Host(0, 30), Host(0, 10)]), Policy::RoundRobin, 100),
+            [75, 25]
+        );
     }
 
     #[test]
     fn least_request_prefers_the_idle_one() {
-        let counts = counts(&Turns::new(vec![Host(50, 1), Host(0, 1)]), Policy::LeastRequest(2), 1000);
+        let counts =
+            counts(&Turns::new(vec![Host(50, 1), Host(0, 1)]), Policy::LeastRequest(2), 1000);
         assert!(counts[1] > 650, "{counts:?}");
     }
 

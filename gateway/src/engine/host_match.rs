@@ -25,7 +25,11 @@ impl<T> HostTable<T> {
     /// When the domain is there already or has `*` in the middle.
     pub fn insert(&mut self, domain: &str, value: Arc<T>) -> Result<(), String> {
         let domain = domain.to_ascii_lowercase();
-        let twice = || Err(format!("Only unique values for domains are permitted. Duplicate entry of domain {domain}"));
+        let twice = || {
+            Err(format!(
+                "Only unique values for domains are permitted. Duplicate entry of domain {domain}"
+            ))
+        };
         if domain == "*" {
             if self.any.is_some() {
                 return Err("Only a single wildcard domain is permitted".to_owned());
@@ -38,7 +42,11 @@ impl<T> HostTable<T> {
         } else if let Some(prefix) = domain.strip_suffix('*') {
             (&mut self.prefixes, prefix)
         } else {
-            return if self.exact.insert(domain.clone(), value).is_some() { twice() } else { Ok(()) };
+            return if self.exact.insert(domain.clone(), value).is_some() {
+                twice()
+            } else {
+                Ok(())
+            };
         };
         if text.contains('*') {
             return Err(format!("domain {domain}: one * at one end is allowed"));
@@ -65,8 +73,18 @@ impl<T> HostTable<T> {
             let found = self
                 .exact
                 .get(host)
-                .or_else(|| self.suffixes.iter().find(|(s, _)| longer(s) && host.ends_with(s.as_str())).map(|(_, v)| v))
-                .or_else(|| self.prefixes.iter().find(|(p, _)| longer(p) && host.starts_with(p.as_str())).map(|(_, v)| v));
+                .or_else(|| {
+                    self.suffixes
+                        .iter()
+                        .find(|(s, _)| longer(s) && host.ends_with(s.as_str()))
+                        .map(|(_, v)| v)
+                })
+                .or_else(|| {
+                    self.prefixes
+                        .iter()
+                        .find(|(p, _)| longer(p) && host.starts_with(p.as_str()))
+                        .map(|(_, v)| v)
+                });
             if found.is_some() {
                 return found;
             }

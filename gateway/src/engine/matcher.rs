@@ -22,7 +22,9 @@ pub enum StringMatch {
 impl StringMatch {
     /// Whether `value` matches. The flag of the variants says whether case is ignored.
     pub fn matches(&self, value: &str) -> bool {
-        let fold = |text: &str, ignore: &bool| if *ignore { text.to_ascii_lowercase() } else { text.to_owned() };
+        let fold = |text: &str, ignore: &bool| {
+            if *ignore { text.to_ascii_lowercase() } else { text.to_owned() }
+        };
         match self {
             Self::Exact(want, true) => want.eq_ignore_ascii_case(value),
             Self::Exact(want, false) => want == value,
@@ -103,8 +105,12 @@ impl HeaderMatch {
                     (None, _) => None,
                     (Some(one), None) => one.to_str().ok(),
                     _ => {
-                        let all: Vec<&str> =
-                            request.headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
+                        let all: Vec<&str> = request
+                            .headers
+                            .get_all(name)
+                            .iter()
+                            .filter_map(|v| v.to_str().ok())
+                            .collect();
                         joined = all.join(",");
                         Some(joined.as_str())
                     }
@@ -138,7 +144,9 @@ impl QueryMatch {
     /// Whether `query` (with or without `?`) has such a parameter.
     pub fn matches(&self, query: &str) -> bool {
         let pairs = query.trim_start_matches('?').split('&');
-        let mut values = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).filter(|(key, _)| *key == self.name);
+        let mut values = pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .filter(|(key, _)| *key == self.name);
         match (&self.test, values.next()) {
             (_, None) => false,
             (None, Some(_)) => true,
@@ -175,7 +183,8 @@ impl PathMatch {
             Self::Exact(want) if case_sensitive => path == want,
             Self::Exact(want) => path.eq_ignore_ascii_case(want),
             Self::Separated(prefix) => {
-                starts(prefix) && (path.len() == prefix.len() || path.as_bytes()[prefix.len()] == b'/')
+                starts(prefix)
+                    && (path.len() == prefix.len() || path.as_bytes()[prefix.len()] == b'/')
             }
             Self::Regex(regex) => regex.is_match(path),
         }

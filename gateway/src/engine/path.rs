@@ -1,7 +1,7 @@
 //! Path clean-up before routing, so that what is matched is what is forwarded.
 
 /// Removes dot segments and turns `\` into `/`, as RFC 3986 5.2.4 and the URL standard do; percent-encoded dots count
-/// as dots, other escapes stay. `None` when the path climbs above the root or is not absolute.
+/// as dots, other escapes stay. Climbing above the root stays at the root. `None` when the path is not absolute.
 pub fn normalize(path: &str) -> Option<String> {
     let (path, query) = split_query(path);
     if !path.starts_with('/') {
@@ -16,7 +16,7 @@ pub fn normalize(path: &str) -> Option<String> {
             1 if index == last => segments.push(""),
             1 => {}
             2 => {
-                segments.pop()?;
+                segments.pop();
                 if index == last {
                     segments.push("");
                 }
@@ -69,8 +69,8 @@ mod tests {
             ("/a/%2e%2E/b", Some("/b")),
             ("/a/..", Some("/")),
             ("/a\\b", Some("/a/b")),
-            ("/..", None),
-            ("/../etc", None),
+            ("/..", Some("/")),
+            ("/../etc", Some("/etc")),
             ("a", None),
             ("/", Some("/")),
             ("/a//b/", Some("/a//b/")),

@@ -73,23 +73,34 @@ impl RetryPolicy {
     }
 
     fn has(&self, name: &str) -> bool {
-        CONDITIONS.iter().position(|known| *known == name).is_some_and(|index| self.on & (1 << index) != 0)
+        CONDITIONS
+            .iter()
+            .position(|known| *known == name)
+            .is_some_and(|index| self.on & (1 << index) != 0)
     }
 
     /// Whether any condition looks at gRPC statuses.
     pub fn looks_at_grpc(&self) -> bool {
-        ["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"].iter().any(|n| self.has(n))
+        ["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"]
+            .iter()
+            .any(|n| self.has(n))
     }
 
     /// Whether `failure` is one the policy repeats.
     pub fn allows(&self, failure: Failure) -> bool {
         let five = self.has("5xx");
         match failure {
-            Failure::Connect => five || self.has("gateway-error") || self.has("connect-failure") || self.has("reset"),
+            Failure::Connect => {
+                five || self.has("gateway-error")
+                    || self.has("connect-failure")
+                    || self.has("reset")
+            }
             Failure::Terminated | Failure::Reset | Failure::PerTryTimeout => {
                 five || self.has("gateway-error") || self.has("reset")
             }
-            Failure::Refused => five || self.has("gateway-error") || self.has("refused-stream") || self.has("reset"),
+            Failure::Refused => {
+                five || self.has("gateway-error") || self.has("refused-stream") || self.has("reset")
+            }
             Failure::Overflow => false,
             Failure::Status(code) => {
                 (five && (500..600).contains(&code))
@@ -110,7 +121,10 @@ impl RetryPolicy {
 
     /// Fully jittered exponential back-off before retry number `retry` (1 is the first).
     pub fn backoff(&self, retry: u32) -> Duration {
-        let ceiling = self.base.saturating_mul(2u32.saturating_pow(retry.min(20)).saturating_sub(1)).min(self.max);
+        let ceiling = self
+            .base
+            .saturating_mul(2u32.saturating_pow(retry.min(20)).saturating_sub(1))
+            .min(self.max);
         ceiling.mul_f64(rand::rng().random::<f64>())
     }
 }

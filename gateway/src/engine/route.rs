@@ -111,7 +111,7 @@ pub enum HostRewrite {
 }
 
 /// A redirect.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Redirect {
     /// New scheme.
     pub scheme: Option<String>,
@@ -128,9 +128,10 @@ pub struct Redirect {
 }
 
 /// The path of a redirect.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum PathRedirect {
     /// Unchanged.
+    #[default]
     Keep,
     /// This one.
     Path(String),
@@ -173,7 +174,8 @@ impl Route {
         let port = match (redirect.port, port) {
             (0, Some(port)) => {
                 // A default port of the old scheme makes no sense with the new one.
-                let default = (request.scheme == "http" && port == "80") || (request.scheme == "https" && port == "443");
+                let default = (request.scheme == "http" && port == "80")
+                    || (request.scheme == "https" && port == "443");
                 if scheme != request.scheme && default { String::new() } else { format!(":{port}") }
             }
             (0, None) => String::new(),
@@ -186,7 +188,10 @@ impl Route {
             PathRedirect::Path(path) if path.contains('?') => path.clone(),
             PathRedirect::Path(path) => format!("{path}{query}"),
             PathRedirect::Prefix(prefix) => {
-                format!("{}{query}", self.replace_prefix(bare, prefix).unwrap_or_else(|| bare.to_owned()))
+                format!(
+                    "{}{query}",
+                    self.replace_prefix(bare, prefix).unwrap_or_else(|| bare.to_owned())
+                )
             }
         };
         format!("{scheme}://{host}{port}{path}")
@@ -215,15 +220,20 @@ impl ClusterChoice {
 
 /// Whether the request is a gRPC call.
 pub fn is_grpc(headers: &http::HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
-        kind.strip_prefix("application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
-    })
+    headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(
+        |kind| {
+            kind.strip_prefix("application/grpc")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+        },
+    )
 }
 
 /// Host and port of an authority; IPv6 literals keep their brackets.
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') && port.bytes().all(|b| b.is_ascii_digit()) => (host, Some(port)),
+        Some((host, port)) if !port.contains(']') && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, Some(port))
+        }
         _ => (authority, None),
     }
 }

@@ -11,7 +11,9 @@ use regex::Regex;
 use super::headers::{Append, HeaderEdits};
 use super::matcher::{HeaderMatch, HeaderTest, MatchedHeader, PathMatch, QueryMatch, StringMatch};
 use super::retry::RetryPolicy;
-use super::route::{Action, ClusterChoice, Forward, HostRewrite, PathRedirect, Redirect, Route, VirtualHost};
+use super::route::{
+    Action, ClusterChoice, Forward, HostRewrite, PathRedirect, Redirect, Route, VirtualHost,
+};
 use super::table::RouteTable;
 use crate::bootstrap::{ConfigError, data_source, duration, pb};
 
@@ -35,10 +37,14 @@ pub fn compile(config: &pb::route::RouteConfiguration) -> Result<RouteTable> {
     let request = edits(&config.request_headers_to_add, &config.request_headers_to_remove)?;
     let response = edits(&config.response_headers_to_add, &config.response_headers_to_remove)?;
     for host in &config.virtual_hosts {
-        let compiled = virtual_host(host, &request, &response).map_err(|e| e.within(&format!("virtual_hosts[{}]", host.name)))?;
+        let compiled = virtual_host(host, &request, &response)
+            .map_err(|e| e.within(&format!("virtual_hosts[{}]", host.name)))?;
         let compiled = Arc::new(compiled);
         if host.domains.is_empty() {
-            return Err(ConfigError::invalid(format!("virtual_hosts[{}].domains", host.name), "at least one is needed"));
+            return Err(ConfigError::invalid(
+                format!("virtual_hosts[{}].domains", host.name),
+                "at least one is needed",
+            ));
         }
         for domain in &host.domains {
             table.hosts.insert(domain, compiled.clone()).map_err(|reason| {
@@ -49,14 +55,24 @@ pub fn compile(config: &pb::route::RouteConfiguration) -> Result<RouteTable> {
     Ok(table)
 }
 
-fn virtual_host(config: &pb::route::VirtualHost, request: &HeaderEdits, response: &HeaderEdits) -> Result<VirtualHost> {
+fn virtual_host(
+    config: &pb::route::VirtualHost,
+    request: &HeaderEdits,
+    response: &HeaderEdits,
+) -> Result<VirtualHost> {
     let own_request = edits(&config.request_headers_to_add, &config.request_headers_to_remove)?;
     let own_response = edits(&config.response_headers_to_add, &config.response_headers_to_remove)?;
     let retry = config.retry_policy.as_ref().map(retry_policy).transpose()?.map(Arc::new);
     let buffer = config.per_request_buffer_limit_bytes.map_or(BUFFER, |n| n as usize);
     let mut routes = Vec::new();
     for (index, route) in config.routes.iter().enumerate() {
-        let compiled = self::route(route, retry.as_ref(), buffer, [&own_request, request], [&own_response, response]);
+        let compiled = self::route(
+            route,
+            retry.as_ref(),
+            buffer,
+            [&own_request, request],
+            [&own_response, response],
+        );
         routes.push(Arc::new(compiled.map_err(|e| e.within(&format!("routes[{index}]")))?));
     }
     let require_tls = match config.require_tls {
@@ -64,7 +80,12 @@ fn virtual_host(config: &pb::route::VirtualHost, request: &HeaderEdits, response
         2 => true,
         _ => return Err(ConfigError::unsupported("require_tls EXTERNAL_ONLY")),
     };
-    Ok(VirtualHost { name: config.name.clone(), routes, require_tls, attempt_count: config.include_request_attempt_count })
+    Ok(VirtualHost {
+        name: config.name.clone(),
+        routes,
+        require_tls,
+        attempt_count: config.include_request_attempt_count,
+    })
 }
 
 fn route(
@@ -74,7 +95,8 @@ fn route(
     request: [&HeaderEdits; 2],
     response: [&HeaderEdits; 2],
 ) -> Result<Route> {
-    let rule = config.r#match.as_ref().ok_or_else(|| ConfigError::invalid("match", "it is missing"))?;
+    let rule =
+        config.r#match.as_ref().ok_or_else(|| ConfigError::invalid("match", "it is missing"))?;
     let stack = |own: HeaderEdits, outer: [&HeaderEdits; 2]| {
         let all = std::iter::once(own).chain(outer.into_iter().cloned());
         all.filter(|edits| !edits.is_empty()).collect()
@@ -88,8 +110,14 @@ fn route(
         query: rule.query_parameters.iter().map(query_match).collect::<Result<_>>()?,
         grpc: rule.grpc.is_some(),
         action: action(config, retry, buffer)?,
-        request_edits: stack(edits(&config.request_headers_to_add, &config.request_headers_to_remove)?, request),
-        response_edits: stack(edits(&config.response_headers_to_add, &config.response_headers_to_remove)?, response),
+        request_edits: stack(
+            edits(&config.request_headers_to_add, &config.request_headers_to_remove)?,
+            request,
+        ),
+        response_edits: stack(
+            edits(&config.response_headers_to_add, &config.response_headers_to_remove)?,
+            response,
+        ),
     })
 }
 
@@ -100,19 +128,23 @@ fn path_match(rule: &pb::route::RouteMatch) -> Result<PathMatch> {
         Some(PathSpecifier::Path(text)) => Ok(PathMatch::Exact(text.clone())),
         Some(PathSpecifier::PathSeparatedPrefix(text)) => {
             if text.ends_with('/') || text.contains(['?', '#']) || !text.starts_with('/') {
-                let reason = format!("{text:?} must start with / and must not end with / or contain ? or #");
+                let reason =
+                    format!("{text:?} must start with / and must not end with / or contain ? or #");
                 return Err(ConfigError::invalid("match.path_separated_prefix", reason));
             }
             Ok(PathMatch::Separated(text.clone()))
         }
-        Some(PathSpecifier::SafeRegex(regex)) => Ok(PathMatch::Regex(full_regex(&regex.regex, "match.safe_regex")?)),
+        Some(PathSpecifier::SafeRegex(regex)) => {
+            Ok(PathMatch::Regex(full_regex(&regex.regex, "match.safe_regex")?))
+        }
         Some(_) => Err(ConfigError::unsupported("match.path_specifier")),
         None => Err(ConfigError::invalid("match", "a path specifier is missing")),
     }
 }
 
 fn full_regex(text: &str, path: &str) -> Result<Regex> {
-    Regex::new(&format!("^(?:{text})$")).map_err(|error| ConfigError::invalid(path, error.to_string()))
+    Regex::new(&format!("^(?:{text})$"))
+        .map_err(|error| ConfigError::invalid(path, error.to_string()))
 }
 
 fn string_match(config: &pb::matcher::StringMatcher) -> Result<StringMatch> {
@@ -123,7 +155,9 @@ fn string_match(config: &pb::matcher::StringMatcher) -> Result<StringMatch> {
         Some(MatchPattern::Prefix(text)) => Ok(StringMatch::Prefix(text.clone(), ignore)),
         Some(MatchPattern::Suffix(text)) => Ok(StringMatch::Suffix(text.clone(), ignore)),
         Some(MatchPattern::Contains(text)) => Ok(StringMatch::Contains(text.clone(), ignore)),
-        Some(MatchPattern::SafeRegex(regex)) => Ok(StringMatch::Regex(full_regex(&regex.regex, "string_match")?)),
+        Some(MatchPattern::SafeRegex(regex)) => {
+            Ok(StringMatch::Regex(full_regex(&regex.regex, "string_match")?))
+        }
         Some(MatchPattern::Custom(_)) => Err(ConfigError::unsupported("string_match.custom")),
         None => Err(ConfigError::invalid("string_match", "a pattern is missing")),
     }
@@ -145,10 +179,13 @@ fn header_match(config: &pb::route::HeaderMatcher) -> Result<HeaderMatch> {
         Some(Spec::ExactMatch(text)) => HeaderTest::Text(StringMatch::Exact(text.clone(), false)),
         Some(Spec::PrefixMatch(text)) => HeaderTest::Text(StringMatch::Prefix(text.clone(), false)),
         Some(Spec::SuffixMatch(text)) => HeaderTest::Text(StringMatch::Suffix(text.clone(), false)),
-        Some(Spec::ContainsMatch(text)) => HeaderTest::Text(StringMatch::Contains(text.clone(), false)),
-        Some(Spec::SafeRegexMatch(regex)) => {
-            HeaderTest::Text(StringMatch::Regex(full_regex(&regex.regex, "headers.safe_regex_match")?))
+        Some(Spec::ContainsMatch(text)) => {
+            HeaderTest::Text(StringMatch::Contains(text.clone(), false))
         }
+        Some(Spec::SafeRegexMatch(regex)) => HeaderTest::Text(StringMatch::Regex(full_regex(
+            &regex.regex,
+            "headers.safe_regex_match",
+        )?)),
         Some(Spec::RangeMatch(range)) => HeaderTest::Range(range.start, range.end),
     };
     Ok(HeaderMatch {
@@ -163,24 +200,37 @@ fn query_match(config: &pb::route::QueryParameterMatcher) -> Result<QueryMatch> 
     use pb::route::query_parameter_matcher::QueryParameterMatchSpecifier as Spec;
     let test = match &config.query_parameter_match_specifier {
         None | Some(Spec::PresentMatch(true)) => None,
-        Some(Spec::PresentMatch(false)) => return Err(ConfigError::unsupported("query_parameters.present_match: false")),
+        Some(Spec::PresentMatch(false)) => {
+            return Err(ConfigError::unsupported("query_parameters.present_match: false"));
+        }
         Some(Spec::StringMatch(matcher)) => Some(string_match(matcher)?),
     };
     Ok(QueryMatch { name: config.name.clone(), test })
 }
 
-fn action(config: &pb::route::Route, retry: Option<&Arc<RetryPolicy>>, buffer: usize) -> Result<Action> {
+fn action(
+    config: &pb::route::Route,
+    retry: Option<&Arc<RetryPolicy>>,
+    buffer: usize,
+) -> Result<Action> {
     use pb::route::route::Action as Config;
     match &config.action {
-        Some(Config::Route(action)) => {
-            forward(action, retry, buffer).map(|f| Action::Forward(Box::new(f))).map_err(|e| e.within("route"))
-        }
+        Some(Config::Route(action)) => forward(action, retry, buffer)
+            .map(|f| Action::Forward(Box::new(f)))
+            .map_err(|e| e.within("route")),
         Some(Config::Redirect(action)) => redirect(action).map(|r| Action::Redirect(Box::new(r))),
         Some(Config::DirectResponse(action)) => {
-            let status = u16::try_from(action.status).ok().and_then(|code| StatusCode::from_u16(code).ok());
+            let status =
+                u16::try_from(action.status).ok().and_then(|code| StatusCode::from_u16(code).ok());
             let status = status.filter(|s| (200..600).contains(&s.as_u16()));
-            let status = status.ok_or_else(|| ConfigError::invalid("direct_response.status", "200 to 599 is allowed"))?;
-            let body = action.body.as_ref().map(|body| data_source(body, "direct_response.body")).transpose()?;
+            let status = status.ok_or_else(|| {
+                ConfigError::invalid("direct_response.status", "200 to 599 is allowed")
+            })?;
+            let body = action
+                .body
+                .as_ref()
+                .map(|body| data_source(body, "direct_response.body"))
+                .transpose()?;
             Ok(Action::Direct(status, Bytes::from(body.unwrap_or_default())))
         }
         Some(_) => Err(ConfigError::unsupported("action")),
@@ -188,7 +238,11 @@ fn action(config: &pb::route::Route, retry: Option<&Arc<RetryPolicy>>, buffer: u
     }
 }
 
-fn forward(config: &pb::route::RouteAction, retry: Option<&Arc<RetryPolicy>>, buffer: usize) -> Result<Forward> {
+fn forward(
+    config: &pb::route::RouteAction,
+    retry: Option<&Arc<RetryPolicy>>,
+    buffer: usize,
+) -> Result<Forward> {
     use pb::route::route_action::HostRewriteSpecifier as Host;
     let host_rewrite = match &config.host_rewrite_specifier {
         None => HostRewrite::Keep,
@@ -202,7 +256,12 @@ fn forward(config: &pb::route::RouteAction, retry: Option<&Arc<RetryPolicy>>, bu
     if regex_rewrite.is_some() && !config.prefix_rewrite.is_empty() {
         return Err(ConfigError::invalid("regex_rewrite", "prefix_rewrite is set as well"));
     }
-    let timeout = config.timeout.as_ref().map(|t| duration(t, "timeout")).transpose()?.unwrap_or(ROUTE_TIMEOUT);
+    let timeout = config
+        .timeout
+        .as_ref()
+        .map(|t| duration(t, "timeout"))
+        .transpose()?
+        .unwrap_or(ROUTE_TIMEOUT);
     let own_retry = config.retry_policy.as_ref().map(retry_policy).transpose()?.map(Arc::new);
     Ok(Forward {
         cluster: cluster_choice(config)?,
@@ -215,7 +274,11 @@ fn forward(config: &pb::route::RouteAction, retry: Option<&Arc<RetryPolicy>>, bu
         regex_rewrite,
         host_rewrite,
         timeout: (!timeout.is_zero()).then_some(timeout),
-        idle_timeout: config.idle_timeout.as_ref().map(|t| duration(t, "idle_timeout")).transpose()?,
+        idle_timeout: config
+            .idle_timeout
+            .as_ref()
+            .map(|t| duration(t, "idle_timeout"))
+            .transpose()?,
         retry: own_retry.or_else(|| retry.cloned()),
         upgrades: config
             .upgrade_configs
@@ -232,8 +295,11 @@ fn cluster_choice(config: &pb::route::RouteAction) -> Result<ClusterChoice> {
         Some(Spec::Cluster(name)) => Ok(ClusterChoice::One(name.as_str().into())),
         Some(Spec::ClusterHeader(name)) => Ok(ClusterChoice::Header(header_name(name)?)),
         Some(Spec::WeightedClusters(weighted)) => {
-            let list: Vec<(Arc<str>, u64)> =
-                weighted.clusters.iter().map(|c| (c.name.as_str().into(), u64::from(c.weight.unwrap_or(0)))).collect();
+            let list: Vec<(Arc<str>, u64)> = weighted
+                .clusters
+                .iter()
+                .map(|c| (c.name.as_str().into(), u64::from(c.weight.unwrap_or(0))))
+                .collect();
             let total: u64 = list.iter().map(|(_, weight)| weight).sum();
             if total == 0 {
                 return Err(ConfigError::invalid("weighted_clusters", "the weights add up to 0"));
@@ -251,16 +317,24 @@ fn cluster_choice(config: &pb::route::RouteAction) -> Result<ClusterChoice> {
 
 fn regex_rewrite(config: &pb::matcher::RegexMatchAndSubstitute) -> Result<(Regex, String)> {
     let pattern = config.pattern.as_ref().map(|p| p.regex.as_str()).unwrap_or_default();
-    let regex = Regex::new(pattern).map_err(|e| ConfigError::invalid("regex_rewrite.pattern", e.to_string()))?;
+    let regex = Regex::new(pattern)
+        .map_err(|e| ConfigError::invalid("regex_rewrite.pattern", e.to_string()))?;
     // RE2 writes groups as \1, this crate as ${1}; a literal $ must be doubled.
     let mut substitution = String::new();
     let mut chars = config.substitution.chars();
     while let Some(c) = chars.next() {
         match (c, c == '\\') {
             (_, true) => match chars.next() {
-                Some(digit) if digit.is_ascii_digit() => substitution.push_str(&format!("${{{digit}}}")),
+                Some(digit) if digit.is_ascii_digit() => {
+                    substitution.push_str(&format!("${{{digit}}}"))
+                }
                 Some('\\') => substitution.push('\\'),
-                _ => return Err(ConfigError::invalid("regex_rewrite.substitution", "\\ needs a digit or \\ after it")),
+                _ => {
+                    return Err(ConfigError::invalid(
+                        "regex_rewrite.substitution",
+                        "\\ needs a digit or \\ after it",
+                    ));
+                }
             },
             ('$', _) => substitution.push_str("$$"),
             _ => substitution.push(c),
@@ -279,7 +353,8 @@ fn retry_policy(config: &pb::route::RetryPolicy) -> Result<RetryPolicy> {
         .map(|t| duration(t, "retry_policy.per_try_timeout"))
         .transpose()?
         .filter(|t| !t.is_zero());
-    policy.status_codes = config.retriable_status_codes.iter().filter_map(|code| u16::try_from(*code).ok()).collect();
+    policy.status_codes =
+        config.retriable_status_codes.iter().filter_map(|code| u16::try_from(*code).ok()).collect();
     if let Some(backoff) = &config.retry_back_off {
         if let Some(base) = &backoff.base_interval {
             policy.base = duration(base, "retry_policy.retry_back_off.base_interval")?;
@@ -293,7 +368,9 @@ fn retry_policy(config: &pb::route::RetryPolicy) -> Result<RetryPolicy> {
 }
 
 fn redirect(config: &pb::route::RedirectAction) -> Result<Redirect> {
-    use pb::route::redirect_action::{PathRewriteSpecifier as Path, SchemeRewriteSpecifier as Scheme};
+    use pb::route::redirect_action::{
+        PathRewriteSpecifier as Path, SchemeRewriteSpecifier as Scheme,
+    };
     let scheme = match &config.scheme_rewrite_specifier {
         None | Some(Scheme::HttpsRedirect(false)) => None,
         Some(Scheme::HttpsRedirect(true)) => Some("https".to_owned()),
@@ -341,13 +418,17 @@ fn edits(add: &[pb::core::HeaderValueOption], remove: &[String]) -> Result<Heade
 fn unescape(text: &str) -> Result<String> {
     let plain = text.replace("%%", "\u{0}");
     if plain.contains('%') {
-        return Err(ConfigError::unsupported(format!("command operators in header value {text:?}")));
+        return Err(ConfigError::unsupported(format!(
+            "command operators in header value {text:?}"
+        )));
     }
     Ok(plain.replace('\u{0}', "%"))
 }
 
 fn header_name(name: &str) -> Result<HeaderName> {
-    name.to_ascii_lowercase().parse().map_err(|_| ConfigError::invalid(name, "this is no header name"))
+    name.to_ascii_lowercase()
+        .parse()
+        .map_err(|_| ConfigError::invalid(name, "this is no header name"))
 }
 
 fn header_value(text: &str) -> Result<HeaderValue> {

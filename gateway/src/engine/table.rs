@@ -32,7 +32,8 @@ pub enum Found {
 impl RouteTable {
     /// Finds the first route that matches.
     pub fn find(&self, request: &RequestView<'_>) -> Found {
-        let host = if self.ignore_port { split_port(request.authority).0 } else { request.authority };
+        let host =
+            if self.ignore_port { split_port(request.authority).0 } else { request.authority };
         let Some(virtual_host) = self.hosts.find(host) else { return Found::Nothing };
         if virtual_host.require_tls && request.scheme != "https" {
             return Found::NeedsTls;

@@ -62,7 +62,9 @@ impl Clusters {
         let mut inner = self.inner.lock();
         let name = config.name.clone();
         let same = |entry: &Entry| entry.config == *config;
-        if inner.warming.get(&name).is_some_and(same) || (inner.active.get(&name).is_some_and(same) && !inner.warming.contains_key(&name)) {
+        if inner.warming.get(&name).is_some_and(same)
+            || (inner.active.get(&name).is_some_and(same) && !inner.warming.contains_key(&name))
+        {
             return Ok(());
         }
         if via_api && inner.active.get(&name).is_some_and(|entry| !entry.via_api) {
@@ -71,7 +73,13 @@ impl Clusters {
         }
         let stop = CancellationToken::new();
         let cluster = Arc::new(Cluster::new(read, self.state.stats.cluster(&name)));
-        let entry = Entry { config: config.clone(), cluster: cluster.clone(), via_api, warm: false, _tasks: stop.clone().drop_guard() };
+        let entry = Entry {
+            config: config.clone(),
+            cluster: cluster.clone(),
+            via_api,
+            warm: false,
+            _tasks: stop.clone().drop_guard(),
+        };
         self.start(&cluster, &stop, &inner.assignments);
         let ready = match &cluster.config.discovery {
             Discovery::Static(_) => true,
@@ -90,7 +98,12 @@ impl Clusters {
         Ok(())
     }
 
-    fn start(&self, cluster: &Arc<Cluster>, stop: &CancellationToken, assignments: &HashMap<String, Vec<Endpoint>>) {
+    fn start(
+        &self,
+        cluster: &Arc<Cluster>,
+        stop: &CancellationToken,
+        assignments: &HashMap<String, Vec<Endpoint>>,
+    ) {
         match &cluster.config.discovery {
             Discovery::Static(endpoints) => cluster.update(endpoints),
             Discovery::Eds(service) => {
@@ -194,7 +207,12 @@ impl Clusters {
             entry.cluster.stats.base.update_success.inc();
             entry.cluster.update(&endpoints);
         }
-        let ready: Vec<String> = inner.warming.iter().filter(|(_, entry)| concerned(entry)).map(|(name, _)| name.clone()).collect();
+        let ready: Vec<String> = inner
+            .warming
+            .iter()
+            .filter(|(_, entry)| concerned(entry))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in ready {
             if let Some(entry) = inner.warming.remove(&name) {
                 self.promote(&mut inner, name, entry);
@@ -237,7 +255,12 @@ impl Clusters {
 
     /// Every cluster as configured, and whether the API added it.
     pub fn configs(&self) -> Vec<(pb::cluster::Cluster, bool)> {
-        self.inner.lock().active.values().map(|entry| (entry.config.clone(), entry.via_api)).collect()
+        self.inner
+            .lock()
+            .active
+            .values()
+            .map(|entry| (entry.config.clone(), entry.via_api))
+            .collect()
     }
 
     /// Whether a cluster waits for its first endpoints.
@@ -245,7 +268,11 @@ impl Clusters {
         let inner = self.inner.lock();
         !inner.warming.is_empty()
             || inner.active.values().any(|entry| {
-                !entry.warm && matches!(entry.cluster.config.discovery, Discovery::StrictDns(_) | Discovery::LogicalDns(_))
+                !entry.warm
+                    && matches!(
+                        entry.cluster.config.discovery,
+                        Discovery::StrictDns(_) | Discovery::LogicalDns(_)
+                    )
             })
     }
 }

@@ -41,14 +41,22 @@ impl Listeners {
     }
 
     fn handle(&self) -> Self {
-        Self { state: self.state.clone(), inner: self.inner.clone(), connections: self.connections.clone() }
+        Self {
+            state: self.state.clone(),
+            inner: self.inner.clone(),
+            connections: self.connections.clone(),
+        }
     }
 
     /// Adds or changes a listener. It serves as soon as its routes are there.
     ///
     /// # Errors
     /// Names what cannot work or be bound; the old one stays.
-    pub async fn apply(&self, config: &pb::listener::Listener, via_api: bool) -> Result<(), ConfigError> {
+    pub async fn apply(
+        &self,
+        config: &pb::listener::Listener,
+        via_api: bool,
+    ) -> Result<(), ConfigError> {
         let read = ListenerConfig::read(&self.state, config)?;
         let mut inner = self.inner.lock().await;
         let name = read.name.clone();
@@ -57,12 +65,19 @@ impl Listeners {
             return Ok(());
         }
         if via_api && inner.active.get(&name).is_some_and(|entry| !entry.via_api) {
-            tracing::debug!(listener = name, "a static listener is not changed by the control plane");
+            tracing::debug!(
+                listener = name,
+                "a static listener is not changed by the control plane"
+            );
             return Ok(());
         }
-        let waits = read.waits_for.as_ref().is_some_and(|routes| self.state.route_slot(routes).load().is_none());
+        let waits = read
+            .waits_for
+            .as_ref()
+            .is_some_and(|routes| self.state.route_slot(routes).load().is_none());
         if waits {
-            let fresh = inner.warming.insert(name.clone(), (config.clone(), read, via_api)).is_none();
+            let fresh =
+                inner.warming.insert(name.clone(), (config.clone(), read, via_api)).is_none();
             self.count(&inner);
             if fresh {
                 let this = self.handle();
@@ -76,7 +91,13 @@ impl Listeners {
         self.put(&mut inner, config.clone(), read, via_api).await
     }
 
-    async fn put(&self, inner: &mut Inner, config: pb::listener::Listener, read: ListenerConfig, via_api: bool) -> Result<(), ConfigError> {
+    async fn put(
+        &self,
+        inner: &mut Inner,
+        config: pb::listener::Listener,
+        read: ListenerConfig,
+        via_api: bool,
+    ) -> Result<(), ConfigError> {
         let (name, stats) = (read.name.clone(), &self.state.stats.listener_manager);
         inner.warming.remove(&name);
         if let Some(entry) = inner.active.get_mut(&name)
@@ -88,7 +109,8 @@ impl Listeners {
             self.count(inner);
             return Ok(());
         }
-        let started = ActiveListener::start(read, &self.state.stats, self.connections.clone()).await;
+        let started =
+            ActiveListener::start(read, &self.state.stats, self.connections.clone()).await;
         let listener = started.map_err(|error| {
             stats.listener_create_failure.inc();
             ConfigError::invalid(format!("listeners[{name}].address"), error.to_string())
@@ -111,9 +133,18 @@ impl Listeners {
     async fn warmed(&self, whatever: bool) {
         let mut inner = self.inner.lock().await;
         let has = |read: &ListenerConfig| {
-            whatever || read.waits_for.as_ref().is_none_or(|routes| self.state.route_slot(routes).load().is_some())
+            whatever
+                || read
+                    .waits_for
+                    .as_ref()
+                    .is_none_or(|routes| self.state.route_slot(routes).load().is_some())
         };
-        let ready: Vec<String> = inner.warming.iter().filter(|(_, (_, read, _))| has(read)).map(|(name, _)| name.clone()).collect();
+        let ready: Vec<String> = inner
+            .warming
+            .iter()
+            .filter(|(_, (_, read, _))| has(read))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in ready {
             let Some((config, read, via_api)) = inner.warming.remove(&name) else { continue };
             if let Err(error) = self.put(&mut inner, config, read, via_api).await {
@@ -146,7 +177,9 @@ impl Listeners {
     pub async fn route_names(&self) -> Vec<String> {
         let inner = self.inner.lock().await;
         let active = inner.active.values().filter_map(|entry| entry.listener.config().waits_for);
-        let mut names: Vec<String> = active.chain(inner.warming.values().filter_map(|(_, read, _)| read.waits_for.clone())).collect();
+        let mut names: Vec<String> = active
+            .chain(inner.warming.values().filter_map(|(_, read, _)| read.waits_for.clone()))
+            .collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -175,7 +208,10 @@ impl Listeners {
         }
         self.connections.close();
         if tokio::time::timeout(limit, self.connections.wait()).await.is_err() {
-            tracing::warn!(seconds = limit.as_secs(), "connections still open after the drain time were cut");
+            tracing::warn!(
+                seconds = limit.as_secs(),
+                "connections still open after the drain time were cut"
+            );
         }
     }
 

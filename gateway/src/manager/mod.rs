@@ -30,7 +30,8 @@ pub struct Manager {
     /// Listeners.
     pub listeners: Listeners,
     /// Route configurations of the control plane as received, for `/config_dump`.
-    pub routes: parking_lot::Mutex<std::collections::BTreeMap<String, pb::route::RouteConfiguration>>,
+    pub routes:
+        parking_lot::Mutex<std::collections::BTreeMap<String, pb::route::RouteConfiguration>>,
 }
 
 impl Manager {

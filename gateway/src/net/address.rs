@@ -32,7 +32,11 @@ impl Address {
     ///
     /// # Errors
     /// When a part is missing or cannot work.
-    pub fn read(config: Option<&pb::core::Address>, path: &str, names: bool) -> Result<Self, ConfigError> {
+    pub fn read(
+        config: Option<&pb::core::Address>,
+        path: &str,
+        names: bool,
+    ) -> Result<Self, ConfigError> {
         use pb::core::address::Address as Kind;
         match config.and_then(|c| c.address.as_ref()) {
             Some(Kind::Pipe(pipe)) if !pipe.path.is_empty() => {
@@ -43,17 +47,31 @@ impl Address {
             }
             Some(Kind::SocketAddress(socket)) => {
                 if socket.protocol != 0 {
-                    return Err(ConfigError::unsupported(format!("{path}.socket_address.protocol: UDP")));
+                    return Err(ConfigError::unsupported(format!(
+                        "{path}.socket_address.protocol: UDP"
+                    )));
                 }
                 let port = match &socket.port_specifier {
-                    Some(pb::core::socket_address::PortSpecifier::PortValue(port)) => u16::try_from(*port).map_err(|_| {
-                        ConfigError::invalid(format!("{path}.socket_address.port_value"), "0 to 65535 is allowed")
-                    })?,
-                    _ => return Err(ConfigError::invalid(format!("{path}.socket_address"), "port_value is missing")),
+                    Some(pb::core::socket_address::PortSpecifier::PortValue(port)) => {
+                        u16::try_from(*port).map_err(|_| {
+                            ConfigError::invalid(
+                                format!("{path}.socket_address.port_value"),
+                                "0 to 65535 is allowed",
+                            )
+                        })?
+                    }
+                    _ => {
+                        return Err(ConfigError::invalid(
+                            format!("{path}.socket_address"),
+                            "port_value is missing",
+                        ));
+                    }
                 };
                 match socket.address.parse::<IpAddr>() {
                     Ok(ip) => Ok(Self::Tcp(SocketAddr::new(ip, port))),
-                    Err(_) if names && !socket.address.is_empty() => Ok(Self::Name(socket.address.clone(), port)),
+                    Err(_) if names && !socket.address.is_empty() => {
+                        Ok(Self::Name(socket.address.clone(), port))
+                    }
                     Err(_) => {
                         let reason = format!("malformed IP address: {}", socket.address);
                         Err(ConfigError::invalid(format!("{path}.socket_address.address"), reason))

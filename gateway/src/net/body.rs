@@ -82,7 +82,10 @@ impl RequestBody {
         inner.attempt += 1;
         let attempt = inner.attempt;
         drop(inner);
-        Self { source: Source::Replay { recording: recording.clone(), next: 0, attempt }, shared: Some(shared) }
+        Self {
+            source: Source::Replay { recording: recording.clone(), next: 0, attempt },
+            shared: Some(shared),
+        }
     }
 }
 
@@ -90,7 +93,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match &mut this.source {
             Source::Empty => Poll::Ready(None),
@@ -107,7 +113,9 @@ impl Body for RequestBody {
             Source::Replay { recording, next, attempt } => {
                 let mut inner = recording.lock();
                 if inner.attempt != *attempt {
-                    return Poll::Ready(Some(Err("a newer attempt took the request body over".into())));
+                    return Poll::Ready(Some(Err(
+                        "a newer attempt took the request body over".into()
+                    )));
                 }
                 poll_recording(&mut inner, next, this.shared.as_deref(), cx)
             }
@@ -129,7 +137,8 @@ impl Body for RequestBody {
             Source::Replay { recording, next, .. } => {
                 let inner = recording.lock();
                 let mut hint = inner.source.size_hint();
-                let kept: u64 = inner.chunks.iter().skip(*next).map(|chunk| chunk.len() as u64).sum();
+                let kept: u64 =
+                    inner.chunks.iter().skip(*next).map(|chunk| chunk.len() as u64).sum();
                 match hint.exact() {
                     Some(exact) => hint.set_exact(exact + kept),
                     None => hint.set_lower(hint.lower() + kept),
@@ -154,7 +163,9 @@ fn poll_recording(
         // The trailers come once, after the last chunk.
         if *next == inner.chunks.len() {
             *next += 1;
-            return Poll::Ready(inner.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(
+                inner.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))),
+            );
         }
         return Poll::Ready(None);
     }

@@ -46,7 +46,13 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster without endpoints.
     pub fn new(config: ClusterConfig, stats: Arc<ClusterScope>) -> Self {
-        Self { config, stats, retries: AtomicU64::new(0), hosts: ArcSwap::default(), change: Mutex::default() }
+        Self {
+            config,
+            stats,
+            retries: AtomicU64::new(0),
+            hosts: ArcSwap::default(),
+            change: Mutex::default(),
+        }
     }
 
     /// The endpoints now.
@@ -69,13 +75,18 @@ impl Cluster {
     pub fn update(&self, endpoints: &[Endpoint]) {
         let mut ejected = self.change.lock();
         let old = self.hosts.load_full();
-        let mut known: HashMap<&Address, &Arc<Host>> = old.all.iter().map(|host| (&host.address, host)).collect();
+        let mut known: HashMap<&Address, &Arc<Host>> =
+            old.all.iter().map(|host| (&host.address, host)).collect();
         let mut changed = false;
         let mut all = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             let host = known.remove(&endpoint.address).cloned().unwrap_or_else(|| {
                 changed = true;
-                let host = Host::new(endpoint.address.clone(), endpoint.hostname.clone(), self.config.connections);
+                let host = Host::new(
+                    endpoint.address.clone(),
+                    endpoint.hostname.clone(),
+                    self.config.connections,
+                );
                 // A host that is actively checked is used after its first good check.
                 host.mark(Ill::Checks, !self.config.health_checks.is_empty());
                 Arc::new(host)
@@ -124,12 +135,16 @@ impl Cluster {
             return;
         }
         let five = host.consecutive_5xx.fetch_add(1, Ordering::Relaxed) + 1;
-        let bad = if gateway { host.consecutive_gateway.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        let bad =
+            if gateway { host.consecutive_gateway.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         if outlier.consecutive_5xx > 0 && five == outlier.consecutive_5xx {
             if self.eject(host) {
                 self.stats.outlier.ejections_enforced_consecutive_5xx.inc();
             }
-        } else if outlier.consecutive_gateway > 0 && bad == outlier.consecutive_gateway && self.eject(host) {
+        } else if outlier.consecutive_gateway > 0
+            && bad == outlier.consecutive_gateway
+            && self.eject(host)
+        {
             self.stats.outlier.ejections_enforced_consecutive_gateway_failure.inc();
         }
     }
@@ -180,7 +195,8 @@ impl Cluster {
         }
         drop(ejected);
         for host in &all {
-            let closed = host.pool.close_idle(self.config.idle_timeout.max(Duration::from_millis(1)));
+            let closed =
+                host.pool.close_idle(self.config.idle_timeout.max(Duration::from_millis(1)));
             self.stats.base.upstream_cx_idle_timeout.add(closed as u64);
         }
     }
@@ -236,7 +252,9 @@ mod tests {
 
     #[test]
     fn failing_endpoint_is_ejected_and_returns() {
-        let cluster = cluster("outlier_detection: {consecutive_5xx: 3, base_ejection_time: 0.001s, max_ejection_percent: 50}");
+        let cluster = cluster(
+            "outlier_detection: {consecutive_5xx: 3, base_ejection_time: 0.001s, max_ejection_percent: 50}",
+        );
         cluster.update(&[endpoint(1), endpoint(2)]);
         let bad = cluster.hosts().all[0].clone();
         for code in [503, 503, 200, 500, 0, 503] {

@@ -115,7 +115,8 @@ impl ClusterConfig {
         if config.name.is_empty() {
             return Err(ConfigError::invalid("cluster.name", "it is missing"));
         }
-        read(config, connections).map_err(|error| error.within(&format!("clusters[{}]", config.name)))
+        read(config, connections)
+            .map_err(|error| error.within(&format!("clusters[{}]", config.name)))
     }
 }
 
@@ -131,7 +132,11 @@ fn read(config: &pb::cluster::Cluster, connections: usize) -> Result<ClusterConf
         discovery: discovery(config)?,
         policy: policy(config)?,
         protocol,
-        tls: tls::upstream(config.transport_socket.as_ref(), protocol == Protocol::Http2, "transport_socket")?,
+        tls: tls::upstream(
+            config.transport_socket.as_ref(),
+            protocol == Protocol::Http2,
+            "transport_socket",
+        )?,
         http2,
         connect_timeout: or(&config.connect_timeout, "connect_timeout", Duration::from_secs(5))?,
         idle_timeout,
@@ -140,10 +145,15 @@ fn read(config: &pb::cluster::Cluster, connections: usize) -> Result<ClusterConf
         max_requests: limits.max_requests.unwrap_or(1024),
         max_retries: limits.max_retries.unwrap_or(3),
         retry_budget: limits.retry_budget.as_ref().map(|budget| {
-            (budget.budget_percent.as_ref().map_or(20.0, |p| p.value), budget.min_retry_concurrency.unwrap_or(3))
+            (
+                budget.budget_percent.as_ref().map_or(20.0, |p| p.value),
+                budget.min_retry_concurrency.unwrap_or(3),
+            )
         }),
         max_requests_per_connection: config.max_requests_per_connection.unwrap_or(0),
-        panic_percent: common.and_then(|c| c.healthy_panic_threshold.as_ref()).map_or(50.0, |p| p.value),
+        panic_percent: common
+            .and_then(|c| c.healthy_panic_threshold.as_ref())
+            .map_or(50.0, |p| p.value),
         outlier: config.outlier_detection.as_ref().map(outlier).transpose()?,
         health_checks: config.health_checks.iter().map(health_check).collect::<Result<_>>()?,
         dns_refresh: or(&config.dns_refresh_rate, "dns_refresh_rate", Duration::from_secs(5))?,
@@ -153,7 +163,8 @@ fn read(config: &pb::cluster::Cluster, connections: usize) -> Result<ClusterConf
 }
 
 fn thresholds(config: &pb::cluster::Cluster) -> Result<pb::cluster::circuit_breakers::Thresholds> {
-    let list = config.circuit_breakers.as_ref().map(|c| c.thresholds.as_slice()).unwrap_or_default();
+    let list =
+        config.circuit_breakers.as_ref().map(|c| c.thresholds.as_slice()).unwrap_or_default();
     if list.iter().any(|t| t.priority != 0) {
         return Err(ConfigError::unsupported("circuit_breakers.thresholds: priority HIGH"));
     }
@@ -181,10 +192,11 @@ fn discovery(config: &pb::cluster::Cluster) -> Result<Discovery> {
     use pb::cluster::cluster::{ClusterDiscoveryType, DiscoveryType};
     let kind = match &config.cluster_discovery_type {
         None => DiscoveryType::Static,
-        Some(ClusterDiscoveryType::Type(kind)) => {
-            DiscoveryType::try_from(*kind).map_err(|_| ConfigError::invalid("type", "unknown value"))?
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind)
+            .map_err(|_| ConfigError::invalid("type", "unknown value"))?,
+        Some(ClusterDiscoveryType::ClusterType(_)) => {
+            return Err(ConfigError::unsupported("cluster_type"));
         }
-        Some(ClusterDiscoveryType::ClusterType(_)) => return Err(ConfigError::unsupported("cluster_type")),
     };
     let named = |names| match &config.load_assignment {
         Some(assignment) => endpoints(assignment, names).map_err(|e| e.within("load_assignment")),
@@ -196,7 +208,10 @@ fn discovery(config: &pb::cluster::Cluster) -> Result<Discovery> {
         DiscoveryType::LogicalDns => {
             let list = named(true)?;
             if list.len() != 1 {
-                return Err(ConfigError::invalid("load_assignment", "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint"));
+                return Err(ConfigError::invalid(
+                    "load_assignment",
+                    "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
+                ));
             }
             Ok(Discovery::LogicalDns(list))
         }
@@ -228,7 +243,10 @@ pub fn ads_only(source: Option<&pb::core::ConfigSource>, path: &str) -> Result<(
 ///
 /// # Errors
 /// Names the endpoint that cannot work.
-pub fn endpoints(assignment: &pb::endpoint::ClusterLoadAssignment, names: bool) -> Result<Vec<Endpoint>> {
+pub fn endpoints(
+    assignment: &pb::endpoint::ClusterLoadAssignment,
+    names: bool,
+) -> Result<Vec<Endpoint>> {
     use pb::core::HealthStatus;
     use pb::endpoint::lb_endpoint::HostIdentifier;
     let mut list = Vec::new();
@@ -238,8 +256,10 @@ pub fn endpoints(assignment: &pb::endpoint::ClusterLoadAssignment, names: bool) 
             let Some(HostIdentifier::Endpoint(inner)) = &endpoint.host_identifier else {
                 return Err(ConfigError::unsupported(format!("{path}.endpoint_name")));
             };
-            let status = HealthStatus::try_from(endpoint.health_status).unwrap_or(HealthStatus::Unknown);
-            let address = Address::read(inner.address.as_ref(), &format!("{path}.endpoint.address"), names)?;
+            let status =
+                HealthStatus::try_from(endpoint.health_status).unwrap_or(HealthStatus::Unknown);
+            let address =
+                Address::read(inner.address.as_ref(), &format!("{path}.endpoint.address"), names)?;
             let hostname = match (&address, inner.hostname.is_empty()) {
                 (Address::Name(name, _), true) => name.clone(),
                 _ => inner.hostname.clone(),
@@ -249,7 +269,10 @@ pub fn endpoints(assignment: &pb::endpoint::ClusterLoadAssignment, names: bool) 
                 hostname,
                 weight: endpoint.load_balancing_weight.unwrap_or(1),
                 priority: locality.priority,
-                healthy: matches!(status, HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded),
+                healthy: matches!(
+                    status,
+                    HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded
+                ),
             });
         }
     }
@@ -257,10 +280,13 @@ pub fn endpoints(assignment: &pb::endpoint::ClusterLoadAssignment, names: bool) 
 }
 
 fn protocol(config: &pb::cluster::Cluster) -> Result<(Protocol, Http2Options, Duration)> {
-    use pb::upstream_http::http_protocol_options::{UpstreamProtocolOptions as Kind, explicit_http_config::ProtocolConfig};
-    let mut protocol = if config.http2_protocol_options.is_some() { Protocol::Http2 } else { Protocol::Http1 };
+    use pb::upstream_http::http_protocol_options::{
+        UpstreamProtocolOptions as Kind, explicit_http_config::ProtocolConfig,
+    };
+    let mut protocol =
+        if config.http2_protocol_options.is_some() { Protocol::Http2 } else { Protocol::Http1 };
     let mut http2 = config.http2_protocol_options.clone();
-    let mut common = config.common_http_protocol_options.clone();
+    let mut common = config.common_http_protocol_options;
     for (name, any) in &config.typed_extension_protocol_options {
         let path = format!("typed_extension_protocol_options[{name}]");
         let options: pb::upstream_http::HttpProtocolOptions = unpack(any, HTTP_OPTIONS, &path)?;
@@ -271,18 +297,40 @@ fn protocol(config: &pb::cluster::Cluster) -> Result<(Protocol, Http2Options, Du
                     protocol = Protocol::Http2;
                     http2 = Some(options);
                 }
-                Some(ProtocolConfig::Http3ProtocolOptions(_)) => return Err(ConfigError::unsupported(format!("{path}: HTTP/3"))),
+                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                    return Err(ConfigError::unsupported(format!("{path}: HTTP/3")));
+                }
                 _ => protocol = Protocol::Http1,
             },
             Some(Kind::UseDownstreamProtocolConfig(options)) => {
-                protocol = if options.http2_protocol_options.is_some() { Protocol::Downstream } else { Protocol::Http1 };
+                protocol = if options.http2_protocol_options.is_some() {
+                    Protocol::Downstream
+                } else {
+                    Protocol::Http1
+                };
                 http2 = options.http2_protocol_options;
             }
-            Some(Kind::AutoConfig(_)) => return Err(ConfigError::unsupported(format!("{path}.auto_config"))),
+            Some(Kind::AutoConfig(_)) => {
+                return Err(ConfigError::unsupported(format!("{path}.auto_config")));
+            }
             None => return Err(ConfigError::invalid(path, "a protocol is needed")),
         }
     }
-    let idle = common.as_ref().and_then(|c| c.idle_timeout.as_ref()).map(|t| duration(t, "idle_timeout")).transpose()?;
+    if common.as_ref().is_some_and(|c| c.max_headers_count.is_some()) {
+        return Err(ConfigError::unsupported(
+            "common_http_protocol_options.max_headers_count of a cluster",
+        ));
+    }
+    if http2.as_ref().is_some_and(|options| options.max_concurrent_streams.is_some()) {
+        return Err(ConfigError::unsupported(
+            "http2_protocol_options.max_concurrent_streams of a cluster",
+        ));
+    }
+    let idle = common
+        .as_ref()
+        .and_then(|c| c.idle_timeout.as_ref())
+        .map(|t| duration(t, "idle_timeout"))
+        .transpose()?;
     let idle = idle.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(3600));
     Ok((protocol, http2_options(http2.as_ref())?, idle))
 }
@@ -295,7 +343,9 @@ pub fn http2_options(config: Option<&pb::core::Http2ProtocolOptions>) -> Result<
     let keepalive = config.and_then(|c| c.connection_keepalive.as_ref());
     let keepalive = match keepalive {
         Some(settings) => {
-            let get = |value: &Option<prost_types::Duration>, path| value.as_ref().map(|v| duration(v, path)).transpose();
+            let get = |value: &Option<prost_types::Duration>, path| {
+                value.as_ref().map(|v| duration(v, path)).transpose()
+            };
             let interval = get(&settings.interval, "connection_keepalive.interval")?;
             let timeout = get(&settings.timeout, "connection_keepalive.timeout")?;
             interval.zip(timeout)
@@ -310,19 +360,35 @@ pub fn http2_options(config: Option<&pb::core::Http2ProtocolOptions>) -> Result<
 }
 
 fn outlier(config: &pb::cluster::OutlierDetection) -> Result<Outlier> {
-    let enforced = |percent: Option<u32>, default: u32, path: &str| match percent.unwrap_or(default) {
+    let enforced = |percent: Option<u32>, default: u32, path: &str| match percent.unwrap_or(default)
+    {
         0 => Ok(false),
         100 => Ok(true),
-        other => Err(ConfigError::unsupported(format!("outlier_detection.{path}: {other}, only 0 and 100"))),
+        other => Err(ConfigError::unsupported(format!(
+            "outlier_detection.{path}: {other}, only 0 and 100"
+        ))),
     };
     let five = enforced(config.enforcing_consecutive_5xx, 100, "enforcing_consecutive_5xx")?;
-    let gateway = enforced(config.enforcing_consecutive_gateway_failure, 0, "enforcing_consecutive_gateway_failure")?;
-    let base = config.base_ejection_time.as_ref().map(|t| duration(t, "base_ejection_time")).transpose()?;
-    let max = config.max_ejection_time.as_ref().map(|t| duration(t, "max_ejection_time")).transpose()?;
+    let gateway = enforced(
+        config.enforcing_consecutive_gateway_failure,
+        0,
+        "enforcing_consecutive_gateway_failure",
+    )?;
+    let base = config
+        .base_ejection_time
+        .as_ref()
+        .map(|t| duration(t, "base_ejection_time"))
+        .transpose()?;
+    let max =
+        config.max_ejection_time.as_ref().map(|t| duration(t, "max_ejection_time")).transpose()?;
     let base = base.unwrap_or(Duration::from_secs(30));
     Ok(Outlier {
         consecutive_5xx: if five { config.consecutive_5xx.unwrap_or(5) } else { 0 },
-        consecutive_gateway: if gateway { config.consecutive_gateway_failure.unwrap_or(5) } else { 0 },
+        consecutive_gateway: if gateway {
+            config.consecutive_gateway_failure.unwrap_or(5)
+        } else {
+            0
+        },
         base,
         max: max.unwrap_or(Duration::from_secs(300)).max(base),
         max_percent: config.max_ejection_percent.unwrap_or(10),
@@ -337,7 +403,8 @@ fn health_check(config: &pb::core::HealthCheck) -> Result<HealthCheck> {
     };
     let (http, expected) = match &config.health_checker {
         Some(HealthChecker::HttpHealthCheck(check)) => {
-            let expected = check.expected_statuses.iter().map(|range| (range.start, range.end)).collect();
+            let expected =
+                check.expected_statuses.iter().map(|range| (range.start, range.end)).collect();
             (Some((check.host.clone(), check.path.clone())), expected)
         }
         Some(HealthChecker::TcpHealthCheck(_)) => (None, Vec::new()),

@@ -34,7 +34,10 @@ pub type Http1 = http1::SendRequest<RequestBody>;
 pub type Http2 = http2::SendRequest<RequestBody>;
 
 impl Codec for Http1 {
-    async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
         self.try_send_request(request).await.map_err(|mut error| {
             let unsent = error.take_message();
             SendError { unsent, failure: classify(&error.into_error()) }
@@ -43,7 +46,10 @@ impl Codec for Http1 {
 }
 
 impl Codec for Http2 {
-    async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
         self.try_send_request(request).await.map_err(|mut error| {
             let unsent = error.take_message();
             SendError { unsent, failure: classify(&error.into_error()) }

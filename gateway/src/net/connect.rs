@@ -22,7 +22,11 @@ pub enum DialError {
 ///
 /// # Errors
 /// When the endpoint does not answer or refuses.
-pub async fn dial(address: &Address, tls: Option<&UpstreamTls>, limit: Duration) -> Result<Box<dyn Connection>, DialError> {
+pub async fn dial(
+    address: &Address,
+    tls: Option<&UpstreamTls>,
+    limit: Duration,
+) -> Result<Box<dyn Connection>, DialError> {
     let attempt = async {
         let stream: Box<dyn Connection> = match address {
             Address::Tcp(address) => {

@@ -68,7 +68,8 @@ async fn resolve(cluster: &Cluster, template: &Endpoint) -> Option<Vec<SocketAdd
 
 /// Applies `dns_lookup_family`: AUTO prefers IPv6, V4_ONLY, V6_ONLY, V4_PREFERRED, ALL.
 fn select(found: BTreeSet<SocketAddr>, family: i32) -> Vec<SocketAddr> {
-    let (v4, v6): (Vec<SocketAddr>, Vec<SocketAddr>) = found.into_iter().partition(SocketAddr::is_ipv4);
+    let (v4, v6): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        found.into_iter().partition(SocketAddr::is_ipv4);
     match family {
         1 => v4,
         2 => v6,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::header::{DATE, HeaderName, HeaderValue, SERVER, VIA};
+use http::header::{CONNECTION, DATE, HeaderName, HeaderValue, SERVER, VIA};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
@@ -30,6 +30,7 @@ use crate::engine::route::{Forward, HostRewrite, Route};
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 /// Silent repeats when a reused connection turns out to be closed before anything was sent.
 const STALE_REPEATS: u32 = 3;
@@ -71,7 +72,10 @@ pub async fn forward(mut stream: Box<Stream>, mut job: Job<'_>) -> Response<Resp
         && !upgrade::allowed(kind, &hcm.upgrades, &job.action.upgrades)
     {
         hcm.stats.downstream_rq_ws_on_non_ws_route.inc();
-        return reply(stream, StatusCode::FORBIDDEN, "", Flags::default(), job.grpc);
+        let mut refused = reply(stream, StatusCode::FORBIDDEN, "", Flags::default(), job.grpc);
+        // What follows on the connection would be the other protocol.
+        refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return refused;
     }
     edit(&hcm, &mut job, &mut stream);
     let Some(admitted) = cluster.admit() else {
@@ -99,9 +103,13 @@ pub async fn forward(mut stream: Box<Stream>, mut job: Job<'_>) -> Response<Resp
     };
     match result {
         Ok(Ok((response, lease))) => pass_on(stream, response, lease, limits),
-        Ok(Err(Outcome::NoHost)) => {
-            reply(stream, StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream", Flags::NO_HEALTHY_UPSTREAM, grpc)
-        }
+        Ok(Err(Outcome::NoHost)) => reply(
+            stream,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no healthy upstream",
+            Flags::NO_HEALTHY_UPSTREAM,
+            grpc,
+        ),
         Ok(Err(Outcome::Failed(Failure::Overflow, _))) => overflow(stream, grpc),
         Ok(Err(Outcome::Failed(failed, retried))) => {
             let (status, body, flags) = failure(failed, retried);
@@ -116,7 +124,12 @@ pub async fn forward(mut stream: Box<Stream>, mut job: Job<'_>) -> Response<Resp
 }
 
 /// The limit's answer: 504 for the route's timeout, 408 for an idle stream.
-fn timed_out(stream: Box<Stream>, cluster: &Arc<Cluster>, flags: Flags, grpc: bool) -> Response<ResponseBody> {
+fn timed_out(
+    stream: Box<Stream>,
+    cluster: &Arc<Cluster>,
+    flags: Flags,
+    grpc: bool,
+) -> Response<ResponseBody> {
     if flags == Flags::STREAM_IDLE {
         stream.hcm.stats.downstream_rq_idle_timeout.inc();
         return reply(stream, StatusCode::REQUEST_TIMEOUT, "stream timeout", flags, grpc);
@@ -154,15 +167,24 @@ fn edit(hcm: &Hcm, job: &mut Job<'_>, stream: &mut Stream) {
             logged.original_path = Some(path);
         }
     }
-    match &job.action.host_rewrite {
-        HostRewrite::Keep | HostRewrite::Endpoint => {}
-        HostRewrite::Literal(host) => job.host = host.clone(),
-        HostRewrite::Header(name) => job.host = job.parts.headers.get(name).unwrap_or(&job.host).clone(),
+    let rewritten = match &job.action.host_rewrite {
+        HostRewrite::Keep | HostRewrite::Endpoint => None,
+        HostRewrite::Literal(host) => Some(host.clone()),
+        HostRewrite::Header(name) => job.parts.headers.get(name).cloned(),
+    };
+    if let Some(host) = rewritten {
+        let original = std::mem::replace(&mut job.host, host);
+        job.parts.headers.insert(ORIGINAL_HOST, original);
     }
     if !hcm.suppress_envoy_headers
         && let Some(timeout) = job.action.timeout
     {
-        let timeout = job.action.retry.as_ref().and_then(|r| r.per_try_timeout).map_or(timeout, |t| t.min(timeout));
+        let timeout = job
+            .action
+            .retry
+            .as_ref()
+            .and_then(|r| r.per_try_timeout)
+            .map_or(timeout, |t| t.min(timeout));
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         job.parts.headers.insert(EXPECTED, HeaderValue::from(millis));
     }
@@ -184,7 +206,9 @@ async fn expired(shared: &Shared, limits: Limits) -> Flags {
     let total = async {
         match limits.timeout {
             None => std::future::pending().await,
-            Some(timeout) => tokio::time::sleep_until((shared.wait_request_done().await + timeout).into()).await,
+            Some(timeout) => {
+                tokio::time::sleep_until((shared.wait_request_done().await + timeout).into()).await
+            }
         }
     };
     let idle = async {
@@ -210,7 +234,11 @@ enum Upload {
     Nothing,
 }
 
-async fn attempts(stream: &mut Stream, job: Job<'_>, cluster: &Arc<Cluster>) -> Result<Answer, Outcome> {
+async fn attempts(
+    stream: &mut Stream,
+    job: Job<'_>,
+    cluster: &Arc<Cluster>,
+) -> Result<Answer, Outcome> {
     let policy = job.action.retry.clone();
     let Job { connection, action, mut parts, body, host, attempt_count, .. } = job;
     parts.extensions.clear();
@@ -223,21 +251,28 @@ async fn attempts(stream: &mut Stream, job: Job<'_>, cluster: &Arc<Cluster>) -> 
     let mut tried: Vec<Arc<Host>> = Vec::new();
     let mut retrying: Option<RetryPermit> = None;
     for attempt in 0u32.. {
-        let picked = cluster.pick(&|host| tried.iter().any(|t| Arc::ptr_eq(t, host))).ok_or(Outcome::NoHost)?;
+        let picked = cluster
+            .pick(&|host| tried.iter().any(|t| Arc::ptr_eq(t, host)))
+            .ok_or(Outcome::NoHost)?;
         let endpoint = picked.host;
         stream.host = Some(endpoint.clone());
         let last = policy.as_ref().is_none_or(|policy| attempt >= policy.num_retries);
-        let mut parts = if last { head.take() } else { head.clone() }.expect("the head is taken by the last attempt");
+        let mut parts = if last { head.take() } else { head.clone() }
+            .expect("the head is taken by the last attempt");
         if attempt_count {
             parts.headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt + 1));
         }
         let authority = match &action.host_rewrite {
-            HostRewrite::Endpoint if !endpoint.hostname.is_empty() => endpoint.hostname.parse().unwrap_or_else(|_| host.clone()),
+            HostRewrite::Endpoint if !endpoint.hostname.is_empty() => {
+                endpoint.hostname.parse().unwrap_or_else(|_| host.clone())
+            }
             _ => host.clone(),
         };
         let body = match &mut upload {
             Upload::Nothing => RequestBody::empty(),
-            Upload::Once(body) => body.take().map_or_else(RequestBody::empty, |b| RequestBody::client(b, stream.shared.clone())),
+            Upload::Once(body) => body
+                .take()
+                .map_or_else(RequestBody::empty, |b| RequestBody::client(b, stream.shared.clone())),
             Upload::Recorded(recording) => RequestBody::replay(recording, stream.shared.clone()),
         };
         stream.active = Some(endpoint.begin());
@@ -246,7 +281,9 @@ async fn attempts(stream: &mut Stream, job: Job<'_>, cluster: &Arc<Cluster>) -> 
         let result = limited(sending, per_try, cluster).await;
         let failed = match verdict(&result, policy.as_deref()) {
             None => {
-                if let (Ok((response, _)), true) = (&result, retrying.is_some()) && response.status().as_u16() < 500 {
+                if let (Ok((response, _)), true) = (&result, retrying.is_some())
+                    && response.status().as_u16() < 500
+                {
                     cluster.stats.base.upstream_rq_retry_success.inc();
                 }
                 if let Ok((response, _)) = &result {
@@ -256,7 +293,13 @@ async fn attempts(stream: &mut Stream, job: Job<'_>, cluster: &Arc<Cluster>) -> 
             }
             Some(failed) => failed,
         };
-        cluster.report(&endpoint, match failed { Failure::Status(code) => code, _ => 0 });
+        cluster.report(
+            &endpoint,
+            match failed {
+                Failure::Status(code) => code,
+                _ => 0,
+            },
+        );
         let Some(policy) = policy.as_ref().filter(|policy| policy.allows(failed)) else {
             return result.map_err(|failed| Outcome::Failed(failed, attempt > 0));
         };
@@ -265,7 +308,8 @@ async fn attempts(stream: &mut Stream, job: Job<'_>, cluster: &Arc<Cluster>) -> 
             stream.flags.set(if attempt > 0 { Flags::RETRY_LIMIT } else { Flags::default() });
             return result.map_err(|failed| Outcome::Failed(failed, attempt > 0));
         }
-        let replayable = !matches!(&upload, Upload::Recorded(recording) if !recording.lock().can_replay());
+        let replayable =
+            !matches!(&upload, Upload::Recorded(recording) if !recording.lock().can_replay());
         if retrying.is_none() {
             retrying = RetryPermit::take(cluster);
         }
@@ -304,11 +348,13 @@ fn verdict(result: &Result<Answer, Failure>, policy: Option<&RetryPolicy>) -> Op
         Err(failure) => Some(*failure),
         Ok((response, _)) => {
             let policy = policy?;
-            let grpc = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()?.parse().ok());
+            let grpc =
+                response.headers().get("grpc-status").and_then(|v| v.to_str().ok()?.parse().ok());
             if let (true, Some(status)) = (policy.looks_at_grpc(), grpc) {
                 return Some(Failure::Grpc(status)).filter(|failure| policy.allows(*failure));
             }
-            Some(Failure::Status(response.status().as_u16())).filter(|failure| policy.allows(*failure))
+            Some(Failure::Status(response.status().as_u16()))
+                .filter(|failure| policy.allows(*failure))
         }
     }
 }
@@ -332,13 +378,21 @@ async fn send(
     for repeat in 0.. {
         let stale_allowed = repeat < STALE_REPEATS;
         let error = if http2 {
-            let mut sender = host.pool.http2(cluster, host, connection.turn).await.map_err(|e| pool_failure(&e))?;
+            let mut sender = host
+                .pool
+                .http2(cluster, host, connection.turn)
+                .await
+                .map_err(|e| pool_failure(&e))?;
             match sender.send(request).await {
                 Ok(response) => return Ok((response, None)),
                 Err(error) => error,
             }
         } else {
-            let mut lease = host.pool.http1(cluster, host, !stale_allowed).await.map_err(|e| pool_failure(&e))?;
+            let mut lease = host
+                .pool
+                .http1(cluster, host, !stale_allowed)
+                .await
+                .map_err(|e| pool_failure(&e))?;
             match lease.sender.send(request).await {
                 Ok(response) => return Ok((response, Some(Box::new(lease)))),
                 Err(error) => error,
@@ -375,7 +429,9 @@ impl RetryPermit {
                 u64::from(minimum).max((active * percent / 100.0) as u64)
             }
         };
-        let taken = cluster.retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
+        let taken = cluster
+            .retries
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
         taken.ok().map(|_| Self(cluster.clone()))
     }
 }
@@ -387,7 +443,12 @@ impl Drop for RetryPermit {
 }
 
 /// Turns the endpoint's response into the client's.
-pub fn pass_on(mut stream: Box<Stream>, response: Response<Incoming>, lease: Option<Box<Lease>>, limits: Limits) -> Response<ResponseBody> {
+pub fn pass_on(
+    mut stream: Box<Stream>,
+    response: Response<Incoming>,
+    lease: Option<Box<Lease>>,
+    limits: Limits,
+) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
     head_on(&mut stream, &mut parts.headers, parts.status);
@@ -406,9 +467,13 @@ pub fn head_on(stream: &mut Stream, headers: &mut http::HeaderMap, status: Statu
         cluster.stats.completed(status.as_u16());
     }
     if !hcm.suppress_envoy_headers
-        && let Some(begun) = stream.upstream_begun
+        && let Some(done) = stream.shared.request_done()
+        && stream.upstream_begun.is_some()
     {
-        headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(begun.elapsed().as_millis()).unwrap_or(0)));
+        headers.insert(
+            SERVICE_TIME,
+            HeaderValue::from(u64::try_from(done.elapsed().as_millis()).unwrap_or(0)),
+        );
     }
     match hcm.server_transformation {
         0 => {

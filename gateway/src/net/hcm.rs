@@ -20,7 +20,7 @@ use super::stream::{Logged, Stream};
 use crate::access_log::{AccessLog, Flags};
 use crate::engine::matcher::RequestView;
 use crate::engine::path::{merge_slashes, normalize};
-use crate::engine::route::{Action, Route, is_grpc};
+use crate::engine::route::{Action, Redirect, Route, is_grpc};
 use crate::engine::table::{Found, RouteTable};
 use crate::state::State;
 use crate::stats::HttpStats;
@@ -62,7 +62,6 @@ pub struct Hcm {
     pub upgrades: Vec<(String, bool)>,
     pub stream_idle: Option<Duration>,
     pub connection_idle: Duration,
-    pub request_timeout: Option<Duration>,
     pub request_headers_timeout: Option<Duration>,
     pub max_headers_bytes: usize,
     pub max_headers: usize,
@@ -85,8 +84,13 @@ pub struct ConnectionInfo {
 }
 
 /// Answers one request.
-pub async fn handle(hcm: Arc<Hcm>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let stream = Box::new(Stream::new(hcm.clone(), request.version(), request.body().is_end_stream()));
+pub async fn handle(
+    hcm: Arc<Hcm>,
+    connection: Arc<ConnectionInfo>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let stream =
+        Box::new(Stream::new(hcm.clone(), request.version(), request.body().is_end_stream()));
     let (mut parts, body) = request.into_parts();
     let grpc = is_grpc(&parts.headers);
     if parts.version == Version::HTTP_10 && !hcm.accept_http_10 {
@@ -96,7 +100,8 @@ pub async fn handle(hcm: Arc<Hcm>, connection: Arc<ConnectionInfo>, request: Req
         return reply(stream, StatusCode::BAD_REQUEST, "", Flags::DOWNSTREAM_PROTOCOL_ERROR, grpc);
     };
     if hcm.strip_port {
-        let bare = host.to_str().ok().map(|text| crate::engine::route::split_port(text).0.to_owned());
+        let bare =
+            host.to_str().ok().map(|text| crate::engine::route::split_port(text).0.to_owned());
         host = bare.and_then(|text| text.parse().ok()).unwrap_or(host);
     }
     if !clean_path(&hcm, &mut parts) {
@@ -109,24 +114,45 @@ pub async fn handle(hcm: Arc<Hcm>, connection: Arc<ConnectionInfo>, request: Req
         stream.logged = Some(Box::new(logged(&hcm, &connection, &parts, &host)));
     }
     // CONNECT needs a route that asks for it, and none can yet.
-    let found = if parts.method == Method::CONNECT { Found::Nothing } else { find(&hcm, &connection, &parts, &host) };
-    let response = match found {
+    let found = if parts.method == Method::CONNECT {
+        Found::Nothing
+    } else {
+        find(&hcm, &connection, &parts, &host)
+    };
+    match found {
         Found::Nothing => {
             hcm.stats.no_route.inc();
-            return reply(stream, StatusCode::NOT_FOUND, "", Flags::NO_ROUTE, grpc);
+            reply(stream, StatusCode::NOT_FOUND, "", Flags::NO_ROUTE, grpc)
         }
         Found::NeedsTls => {
-            let location = format!("https://{}{}", host.to_str().unwrap_or_default(), parts.uri.path_and_query().map_or("/", PathAndQuery::as_str));
-            let mut response = reply(stream, StatusCode::MOVED_PERMANENTLY, "", Flags::default(), false);
+            let location = format!(
+                "https://{}{}",
+                host.to_str().unwrap_or_default(),
+                parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+            );
+            let mut response =
+                reply(stream, StatusCode::MOVED_PERMANENTLY, "", Flags::default(), false);
             insert(&mut response, LOCATION, &location);
-            return response;
+            response
         }
         Found::Route(virtual_host, route) => {
             if let Some(logged) = &mut stream.logged {
                 logged.route.clone_from(&route.name);
             }
-            let request_id = hcm.request_id_in_response.then(|| parts.headers.get(super::request::REQUEST_ID).cloned()).flatten();
-            let mut response = act(stream, &connection, &route, virtual_host.attempt_count, (parts, body), host, grpc).await;
+            let request_id = hcm
+                .request_id_in_response
+                .then(|| parts.headers.get(super::request::REQUEST_ID).cloned())
+                .flatten();
+            let mut response = act(
+                stream,
+                &connection,
+                &route,
+                virtual_host.attempt_count,
+                (parts, body),
+                host,
+                grpc,
+            )
+            .await;
             for edits in &route.response_edits {
                 edits.apply(response.headers_mut());
             }
@@ -135,8 +161,7 @@ pub async fn handle(hcm: Arc<Hcm>, connection: Arc<ConnectionInfo>, request: Req
             }
             response
         }
-    };
-    response
+    }
 }
 
 async fn act(
@@ -152,7 +177,14 @@ async fn act(
     match &route.action {
         Action::Direct(status, bytes) => {
             hcm.stats.rq_direct_response.inc();
-            reply(stream, *status, bytes.clone(), Flags::default(), grpc)
+            // Like Envoy: these statuses come with a `location`, the request's own.
+            let location = (*status == StatusCode::CREATED || status.is_redirection())
+                .then(|| route.location(&Redirect::default(), &view(connection, &parts, &host)));
+            let mut response = reply(stream, *status, bytes.clone(), Flags::default(), grpc);
+            if let Some(location) = location {
+                insert(&mut response, LOCATION, &location);
+            }
+            response
         }
         Action::Redirect(redirect) => {
             hcm.stats.rq_redirect.inc();
@@ -163,7 +195,16 @@ async fn act(
         }
         Action::Forward(action) => {
             hcm.stats.rq_total.inc();
-            let job = forward::Job { connection: connection.clone(), route: route.clone(), action, parts, body, host, grpc, attempt_count };
+            let job = forward::Job {
+                connection: connection.clone(),
+                route: route.clone(),
+                action,
+                parts,
+                body,
+                host,
+                grpc,
+                attempt_count,
+            };
             forward::forward(stream, job).await
         }
     }
@@ -175,17 +216,30 @@ fn insert(response: &mut Response<ResponseBody>, name: http::HeaderName, value: 
     }
 }
 
-fn view<'a>(connection: &ConnectionInfo, parts: &'a request::Parts, host: &'a HeaderValue) -> RequestView<'a> {
+fn view<'a>(
+    connection: &ConnectionInfo,
+    parts: &'a request::Parts,
+    host: &'a HeaderValue,
+) -> RequestView<'a> {
     RequestView {
         method: parts.method.as_str(),
         path: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         authority: host.to_str().unwrap_or_default(),
-        scheme: parts.headers.get(super::request::FORWARDED_PROTO).and_then(|v| v.to_str().ok()).unwrap_or(connection.scheme),
+        scheme: parts
+            .headers
+            .get(super::request::FORWARDED_PROTO)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or(connection.scheme),
         headers: &parts.headers,
     }
 }
 
-fn find(hcm: &Hcm, connection: &ConnectionInfo, parts: &request::Parts, host: &HeaderValue) -> Found {
+fn find(
+    hcm: &Hcm,
+    connection: &ConnectionInfo,
+    parts: &request::Parts,
+    host: &HeaderValue,
+) -> Found {
     match hcm.routes.load().as_ref() {
         Some(table) => table.find(&view(connection, parts, host)),
         None => Found::Nothing,
@@ -226,7 +280,12 @@ pub fn set_path(parts: &mut request::Parts, path: &str) -> bool {
     good
 }
 
-fn logged(hcm: &Hcm, connection: &ConnectionInfo, parts: &request::Parts, host: &HeaderValue) -> Logged {
+fn logged(
+    hcm: &Hcm,
+    connection: &ConnectionInfo,
+    parts: &request::Parts,
+    host: &HeaderValue,
+) -> Logged {
     let mut request = http::HeaderMap::new();
     for name in hcm.access_logs.iter().flat_map(|log| log.format.request_headers()) {
         if name == HOST {

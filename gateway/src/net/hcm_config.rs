@@ -40,7 +40,12 @@ pub fn read(state: &Arc<State>, config: &pb::hcm::HttpConnectionManager) -> Resu
             let name = rds.route_config_name.clone();
             (state.route_slot(&name), Some(name))
         }
-        _ => return Err(ConfigError::invalid("http_connection_manager", "route_config or rds is needed")),
+        _ => {
+            return Err(ConfigError::invalid(
+                "http_connection_manager",
+                "route_config or rds is needed",
+            ));
+        }
     };
     let optional = |value: &Option<prost_types::Duration>, path: &str| {
         value.as_ref().map(|v| duration(v, path)).transpose().map(|v| v.filter(|v| !v.is_zero()))
@@ -57,7 +62,10 @@ pub fn read(state: &Arc<State>, config: &pb::hcm::HttpConnectionManager) -> Resu
             Ok(CodecType::Http2) => Accepts::Http2,
             _ => return Err(ConfigError::unsupported("codec_type HTTP3")),
         },
-        server_name: value(if config.server_name.is_empty() { "envoy" } else { &config.server_name }, "server_name")?,
+        server_name: value(
+            if config.server_name.is_empty() { "envoy" } else { &config.server_name },
+            "server_name",
+        )?,
         server_transformation: config.server_header_transformation,
         access_logs: access_logs(state, &config.access_log)?,
         use_remote_address: config.use_remote_address.unwrap_or(false),
@@ -76,7 +84,9 @@ pub fn read(state: &Arc<State>, config: &pb::hcm::HttpConnectionManager) -> Resu
         upgrades: config
             .upgrade_configs
             .iter()
-            .map(|upgrade| (upgrade.upgrade_type.to_ascii_lowercase(), upgrade.enabled.unwrap_or(true)))
+            .map(|upgrade| {
+                (upgrade.upgrade_type.to_ascii_lowercase(), upgrade.enabled.unwrap_or(true))
+            })
             .collect(),
         stream_idle: match &config.stream_idle_timeout {
             None => Some(Duration::from_secs(300)),
@@ -87,8 +97,10 @@ pub fn read(state: &Arc<State>, config: &pb::hcm::HttpConnectionManager) -> Resu
             .transpose()?
             .flatten()
             .unwrap_or(Duration::from_secs(3600)),
-        request_timeout: optional(&config.request_timeout, "request_timeout")?,
-        request_headers_timeout: optional(&config.request_headers_timeout, "request_headers_timeout")?,
+        request_headers_timeout: optional(
+            &config.request_headers_timeout,
+            "request_headers_timeout",
+        )?,
         max_headers_bytes: config.max_request_headers_kb.unwrap_or(60) as usize * 1024,
         max_headers: common.and_then(|c| c.max_headers_count).unwrap_or(100) as usize,
         accept_http_10: config.http_protocol_options.as_ref().is_some_and(|o| o.accept_http_10),
@@ -127,11 +139,16 @@ fn check_clusters(state: &State, config: &pb::route::RouteConfiguration) -> Resu
         let Some(pb::route::route::Action::Route(action)) = &route.action else { continue };
         let names: Vec<&str> = match &action.cluster_specifier {
             Some(ClusterSpecifier::Cluster(name)) => vec![name],
-            Some(ClusterSpecifier::WeightedClusters(list)) => list.clusters.iter().map(|c| c.name.as_str()).collect(),
+            Some(ClusterSpecifier::WeightedClusters(list)) => {
+                list.clusters.iter().map(|c| c.name.as_str()).collect()
+            }
             _ => Vec::new(),
         };
         if let Some(missing) = names.iter().find(|name| state.clusters.get(name).is_none()) {
-            return Err(ConfigError::invalid("route_config", format!("unknown cluster '{missing}'")));
+            return Err(ConfigError::invalid(
+                "route_config",
+                format!("unknown cluster '{missing}'"),
+            ));
         }
     }
     Ok(())
@@ -142,24 +159,34 @@ fn check_clusters(state: &State, config: &pb::route::RouteConfiguration) -> Resu
 /// # Errors
 /// When the format is not implemented or the file cannot be opened.
 pub fn access_logs(state: &State, list: &[pb::accesslog::AccessLog]) -> Result<Vec<AccessLog>> {
-    list.iter().map(|config| access_log(state, config).map_err(|e| e.within("access_log"))).collect()
+    list.iter()
+        .map(|config| access_log(state, config).map_err(|e| e.within("access_log")))
+        .collect()
 }
 
 fn access_log(state: &State, config: &pb::accesslog::AccessLog) -> Result<AccessLog> {
     use pb::file_log::file_access_log::AccessLogFormat as File;
-    use pb::stream_log::{stderr_access_log::AccessLogFormat as Stderr, stdout_access_log::AccessLogFormat as Stdout};
+    use pb::stream_log::{
+        stderr_access_log::AccessLogFormat as Stderr, stdout_access_log::AccessLogFormat as Stdout,
+    };
     let Some(pb::accesslog::access_log::ConfigType::TypedConfig(any)) = &config.config_type else {
         return Err(ConfigError::invalid("typed_config", "it is missing"));
     };
     let (path, format) = match any.type_url.rsplit('/').next().unwrap_or_default() {
         STDOUT_LOG => {
             let log: pb::stream_log::StdoutAccessLog = unpack(any, STDOUT_LOG, "typed_config")?;
-            let format = log.access_log_format.map(|Stdout::LogFormat(format)| substitution(&format)).transpose()?;
+            let format = log
+                .access_log_format
+                .map(|Stdout::LogFormat(format)| substitution(&format))
+                .transpose()?;
             ("/dev/stdout".to_owned(), format)
         }
         STDERR_LOG => {
             let log: pb::stream_log::StderrAccessLog = unpack(any, STDERR_LOG, "typed_config")?;
-            let format = log.access_log_format.map(|Stderr::LogFormat(format)| substitution(&format)).transpose()?;
+            let format = log
+                .access_log_format
+                .map(|Stderr::LogFormat(format)| substitution(&format))
+                .transpose()?;
             ("/dev/stderr".to_owned(), format)
         }
         _ => {
@@ -174,10 +201,9 @@ fn access_log(state: &State, config: &pb::accesslog::AccessLog) -> Result<Access
             (log.path, format)
         }
     };
-    state
-        .sinks
-        .log(&path, format.unwrap_or_default())
-        .map_err(|error| ConfigError::invalid("typed_config.path", format!("cannot open {path}: {error}")))
+    state.sinks.log(&path, format.unwrap_or_default()).map_err(|error| {
+        ConfigError::invalid("typed_config.path", format!("cannot open {path}: {error}"))
+    })
 }
 
 fn substitution(config: &pb::core::SubstitutionFormatString) -> Result<LogFormat> {

@@ -36,7 +36,8 @@ pub async fn run(cluster: Arc<Cluster>, check: HealthCheck, stop: CancellationTo
         let mut changed = false;
         for (host, result) in hosts.iter().zip(running) {
             let good = result.await.unwrap_or(false);
-            changed |= judge(&cluster, &check, host, streaks.entry(host.name.clone()).or_default(), good);
+            changed |=
+                judge(&cluster, &check, host, streaks.entry(host.name.clone()).or_default(), good);
         }
         if changed {
             cluster.health_changed();
@@ -48,7 +49,13 @@ pub async fn run(cluster: Arc<Cluster>, check: HealthCheck, stop: CancellationTo
     }
 }
 
-fn judge(cluster: &Cluster, check: &HealthCheck, host: &Arc<Host>, streak: &mut Streak, good: bool) -> bool {
+fn judge(
+    cluster: &Cluster,
+    check: &HealthCheck,
+    host: &Arc<Host>,
+    streak: &mut Streak,
+    good: bool,
+) -> bool {
     let stats = &cluster.stats.health;
     stats.attempt.inc();
     if good {
@@ -68,13 +75,20 @@ fn judge(cluster: &Cluster, check: &HealthCheck, host: &Arc<Host>, streak: &mut 
         false
     };
     if changed {
-        tracing::info!(cluster = cluster.config.name, host = host.name, healthy = good, "health changed");
+        tracing::info!(
+            cluster = cluster.config.name,
+            host = host.name,
+            healthy = good,
+            "health changed"
+        );
     }
     changed
 }
 
 async fn probe(cluster: &Cluster, check: &HealthCheck, host: &Host) -> bool {
-    tokio::time::timeout(check.timeout, ask(cluster, check, host)).await.is_ok_and(|answer| answer.is_some())
+    tokio::time::timeout(check.timeout, ask(cluster, check, host))
+        .await
+        .is_ok_and(|answer| answer.is_some())
 }
 
 async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> Option<()> {
@@ -83,15 +97,20 @@ async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> Option<()> 
     let authority = if name.is_empty() { cluster.config.name.as_str() } else { name };
     let request = Request::get(path.as_str()).header(header::USER_AGENT, "Envoy/HC");
     let status = if cluster.config.protocol == Protocol::Http2 {
-        let request = request.uri(format!("http://{authority}{path}")).body(RequestBody::empty()).ok()?;
-        let (mut sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.ok()?;
+        let request =
+            request.uri(format!("http://{authority}{path}")).body(RequestBody::empty()).ok()?;
+        let (mut sender, driver) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+                .await
+                .ok()?;
         let driver = tokio::spawn(driver);
         let status = sender.send_request(request).await.ok()?.status();
         driver.abort();
         status
     } else {
         let request = request.header(header::HOST, authority).body(RequestBody::empty()).ok()?;
-        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.ok()?;
+        let (mut sender, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(io)).await.ok()?;
         let driver = tokio::spawn(driver);
         let status = sender.send_request(request).await.ok()?.status();
         driver.abort();

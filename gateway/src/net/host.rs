@@ -113,8 +113,13 @@ impl Host {
 
     /// Envoy's text for `/clusters`.
     pub fn health_flags(&self) -> String {
-        let names = [(Ill::Checks, "/failed_active_hc"), (Ill::Ejected, "/failed_outlier_check"), (Ill::Assigned, "/failed_eds_health")];
-        let text: String = names.iter().filter(|(ill, _)| self.has(*ill)).map(|(_, name)| *name).collect();
+        let names = [
+            (Ill::Checks, "/failed_active_hc"),
+            (Ill::Ejected, "/failed_outlier_check"),
+            (Ill::Assigned, "/failed_eds_health"),
+        ];
+        let text: String =
+            names.iter().filter(|(ill, _)| self.has(*ill)).map(|(_, name)| *name).collect();
         if text.is_empty() { "healthy".to_owned() } else { text }
     }
 

@@ -36,10 +36,16 @@ impl HostSet {
         priorities.sort_unstable();
         priorities.dedup();
         let levels = priorities.into_iter().map(|priority| {
-            let everyone: Vec<_> = all.iter().filter(|host| host.priority() == priority).cloned().collect();
-            let healthy: Vec<_> = everyone.iter().filter(|host| host.is_healthy()).cloned().collect();
+            let everyone: Vec<_> =
+                all.iter().filter(|host| host.priority() == priority).cloned().collect();
+            let healthy: Vec<_> =
+                everyone.iter().filter(|host| host.is_healthy()).cloned().collect();
             let percent = healthy.len() as f64 * 100.0 / everyone.len() as f64;
-            Level { panic: percent < panic_percent, healthy: Turns::new(healthy), everyone: Turns::new(everyone) }
+            Level {
+                panic: percent < panic_percent,
+                healthy: Turns::new(healthy),
+                everyone: Turns::new(everyone),
+            }
         });
         Self { levels: levels.collect(), all }
     }
@@ -51,9 +57,13 @@ impl HostSet {
 
     /// Chooses an endpoint: the first level that has enough healthy ones, else the first level whatever its health.
     pub fn pick(&self, policy: Policy, avoid: &dyn Fn(&Arc<Host>) -> bool) -> Option<Picked> {
-        let fit = self.levels.iter().find(|level| !level.panic && !level.healthy.hosts().is_empty());
+        let fit =
+            self.levels.iter().find(|level| !level.panic && !level.healthy.hosts().is_empty());
         if let Some(level) = fit {
-            return level.healthy.pick(policy, avoid).map(|host| Picked { host: host.clone(), panic: false });
+            return level
+                .healthy
+                .pick(policy, avoid)
+                .map(|host| Picked { host: host.clone(), panic: false });
         }
         let level = self.levels.iter().find(|level| level.panic)?;
         level.everyone.pick(policy, avoid).map(|host| Picked { host: host.clone(), panic: true })

@@ -54,7 +54,11 @@ impl ActiveListener {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn start(config: ListenerConfig, stats: &Registry, connections: TaskTracker) -> Result<Self, BindError> {
+    pub async fn start(
+        config: ListenerConfig,
+        stats: &Registry,
+        connections: TaskTracker,
+    ) -> Result<Self, BindError> {
         let address = match &config.address {
             Address::Tcp(address) => ListenAddr::Tcp(*address),
             Address::Unix(path) => ListenAddr::Unix(path.clone()),
@@ -67,7 +71,8 @@ impl ActiveListener {
         let current = Arc::new(ArcSwap::from_pointee(Generation::new(config)));
         let stop = CancellationToken::new();
         let this = Self { bound, current, stop, connections };
-        let (current, stop, connections) = (this.current.clone(), this.stop.clone(), this.connections.clone());
+        let (current, stop, connections) =
+            (this.current.clone(), this.stop.clone(), this.connections.clone());
         tokio::spawn(accept(listener, current, stop, connections, stats));
         Ok(this)
     }
@@ -126,12 +131,20 @@ async fn accept(
     }
 }
 
-async fn serve_one(generation: &Generation, mut io: Box<dyn Connection>, peer: PeerInfo, turn: usize, stats: &ListenerStats) {
+async fn serve_one(
+    generation: &Generation,
+    mut io: Box<dyn Connection>,
+    peer: PeerInfo,
+    turn: usize,
+    stats: &ListenerStats,
+) {
     let mut scheme = "http";
     if let Some(acceptor) = &generation.config.tls {
         match tokio::time::timeout(HANDSHAKE, acceptor.accept(io)).await {
             Ok(Ok(secured)) => io = Box::new(secured),
-            Ok(Err(error)) => return tracing::debug!(%error, remote = ?peer.remote, "TLS handshake failed"),
+            Ok(Err(error)) => {
+                return tracing::debug!(%error, remote = ?peer.remote, "TLS handshake failed");
+            }
             Err(_) => return stats.downstream_pre_cx_timeout.inc(),
         }
         scheme = "https";

@@ -12,7 +12,8 @@ use super::tls;
 use crate::bootstrap::{ConfigError, pb, unpack};
 use crate::state::State;
 
-const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const HCM: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
 /// What is done with accepted connections.
@@ -32,7 +33,10 @@ pub struct ListenerConfig {
 
 impl std::fmt::Debug for ListenerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListenerConfig").field("name", &self.name).field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("ListenerConfig")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,7 +59,10 @@ impl ListenerConfig {
     }
 }
 
-fn read(state: &Arc<State>, config: &pb::listener::Listener) -> Result<ListenerConfig, ConfigError> {
+fn read(
+    state: &Arc<State>,
+    config: &pb::listener::Listener,
+) -> Result<ListenerConfig, ConfigError> {
     let address = Address::read(config.address.as_ref(), "address", false)?;
     let [chain] = config.filter_chains.as_slice() else {
         return Err(match config.filter_chains.len() {
@@ -79,7 +86,8 @@ fn read(state: &Arc<State>, config: &pb::listener::Listener) -> Result<ListenerC
     } else {
         (Filter::Tcp(Arc::new(TcpProxy::read(state, &unpack(any, TCP, path)?)?)), None)
     };
-    let tls = tls::downstream(chain.transport_socket.as_ref(), "filter_chains[0].transport_socket")?;
+    let tls =
+        tls::downstream(chain.transport_socket.as_ref(), "filter_chains[0].transport_socket")?;
     let name = if config.name.is_empty() { address.to_string() } else { config.name.clone() };
     Ok(ListenerConfig { name, address, tls, filter, waits_for })
 }

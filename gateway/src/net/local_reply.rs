@@ -17,7 +17,13 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// An answer that ends the stream. gRPC calls get it as a status in the headers of a 200.
-pub fn reply(mut stream: Box<Stream>, status: StatusCode, body: impl Into<Bytes>, flags: Flags, grpc: bool) -> Response<ResponseBody> {
+pub fn reply(
+    mut stream: Box<Stream>,
+    status: StatusCode,
+    body: impl Into<Bytes>,
+    flags: Flags,
+    grpc: bool,
+) -> Response<ResponseBody> {
     let body = body.into();
     stream.flags.set(flags);
     stream.complete = true;
@@ -51,7 +57,8 @@ pub fn reply(mut stream: Box<Stream>, status: StatusCode, body: impl Into<Bytes>
 
 /// The `date` header, now.
 pub fn date() -> HeaderValue {
-    HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())).expect("a date is a header value")
+    HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now()))
+        .expect("a date is a header value")
 }
 
 /// Status, body and flags for a request that got no response.
@@ -63,11 +70,16 @@ pub fn failure(failure: Failure, retried: bool) -> (StatusCode, String, Flags) {
         Failure::Refused => ("remote refused stream reset", Flags::UPSTREAM_RESET),
         Failure::Overflow => ("overflow", Flags::UPSTREAM_OVERFLOW),
         Failure::PerTryTimeout | Failure::Status(_) | Failure::Grpc(_) => {
-            return (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".to_owned(), Flags::UPSTREAM_TIMEOUT);
+            return (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream request timeout".to_owned(),
+                Flags::UPSTREAM_TIMEOUT,
+            );
         }
     };
     let latest = if retried { "retried and the latest reset reason" } else { "reset reason" };
-    let body = format!("upstream connect error or disconnect/reset before headers. {latest}: {reason}");
+    let body =
+        format!("upstream connect error or disconnect/reset before headers. {latest}: {reason}");
     (StatusCode::SERVICE_UNAVAILABLE, body, flags)
 }
 

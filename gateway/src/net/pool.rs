@@ -48,7 +48,10 @@ pub struct Lease {
 impl Lease {
     /// Gives the connection back when its response was read to the end.
     pub fn give_back(self) {
-        if self.host.is_retired() || self.sender.is_closed() || (self.limit > 0 && self.served >= self.limit) {
+        if self.host.is_retired()
+            || self.sender.is_closed()
+            || (self.limit > 0 && self.served >= self.limit)
+        {
             self.host.pool.released.notify_one();
             return;
         }
@@ -95,7 +98,9 @@ impl Pool {
     pub fn close_idle(&self, limit: Duration) -> usize {
         let mut idle = self.idle.lock();
         let before = idle.len();
-        idle.retain(|entry| !entry.sender.is_closed() && !limit.is_zero() && entry.since.elapsed() < limit);
+        idle.retain(|entry| {
+            !entry.sender.is_closed() && !limit.is_zero() && entry.since.elapsed() < limit
+        });
         let closed = before - idle.len();
         drop(idle);
         if limit.is_zero() {
@@ -118,7 +123,12 @@ impl Pool {
     }
 
     /// An HTTP/1.1 connection: an idle one, a new one, or the next that is given back when the limit is reached.
-    pub async fn http1(&self, cluster: &Arc<Cluster>, host: &Arc<Host>, fresh: bool) -> Result<Lease, PoolError> {
+    pub async fn http1(
+        &self,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        fresh: bool,
+    ) -> Result<Lease, PoolError> {
         let lease = |entry: Idle, reused| Lease {
             sender: entry.sender,
             host: host.clone(),
@@ -132,7 +142,10 @@ impl Pool {
         let stats = &cluster.stats.base;
         stats.upstream_rq_pending_total.inc();
         if stats.upstream_cx_active.get() < i64::from(cluster.config.max_connections) {
-            return self.connect1(cluster, host).await.map(|sender| lease(Idle { sender, since: Instant::now(), served: 0 }, false));
+            return self
+                .connect1(cluster, host)
+                .await
+                .map(|sender| lease(Idle { sender, since: Instant::now(), served: 0 }, false));
         }
         stats.upstream_cx_overflow.inc();
         if !stats.upstream_rq_pending_active.try_inc(cluster.config.max_pending) {
@@ -146,7 +159,10 @@ impl Pool {
                 return Ok(lease(entry, true));
             }
             if stats.upstream_cx_active.get() < i64::from(cluster.config.max_connections) {
-                return self.connect1(cluster, host).await.map(|sender| lease(Idle { sender, since: Instant::now(), served: 0 }, false));
+                return self
+                    .connect1(cluster, host)
+                    .await
+                    .map(|sender| lease(Idle { sender, since: Instant::now(), served: 0 }, false));
             }
             // The tick covers connections that other endpoints of the cluster gave up.
             let _ = tokio::time::timeout(Duration::from_millis(50), released).await;
@@ -156,8 +172,10 @@ impl Pool {
     async fn connect1(&self, cluster: &Arc<Cluster>, host: &Arc<Host>) -> Result<Http1, PoolError> {
         let mut connection = Connection::open(cluster, host);
         let io = connection.dial().await?;
-        let handshake = hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(io)).await;
-        let (sender, driver) = handshake.map_err(|error| PoolError::Dial(DialError::Refused(std::io::Error::other(error))))?;
+        let handshake =
+            hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(io)).await;
+        let (sender, driver) = handshake
+            .map_err(|error| PoolError::Dial(DialError::Refused(std::io::Error::other(error))))?;
         cluster.stats.base.upstream_cx_http1_total.inc();
         tokio::spawn(async move {
             if let Err(error) = driver.with_upgrades().await {
@@ -169,7 +187,12 @@ impl Pool {
     }
 
     /// An HTTP/2 connection; callers with different `turn`s spread over the connections.
-    pub async fn http2(&self, cluster: &Arc<Cluster>, host: &Arc<Host>, turn: usize) -> Result<Http2, PoolError> {
+    pub async fn http2(
+        &self,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        turn: usize,
+    ) -> Result<Http2, PoolError> {
         let slot = &self.shared[turn % self.shared.len()];
         let current = || slot.sender.read().as_ref().filter(|sender| !sender.is_closed()).cloned();
         if let Some(sender) = current() {
@@ -206,10 +229,16 @@ impl Pool {
         if let Some((interval, timeout)) = options.keepalive {
             builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
         }
-        let handshake = tokio::time::timeout(cluster.config.connect_timeout, builder.handshake(TokioIo::new(io))).await;
+        let handshake = tokio::time::timeout(
+            cluster.config.connect_timeout,
+            builder.handshake(TokioIo::new(io)),
+        )
+        .await;
         let (sender, driver) = match handshake {
             Err(_) => return Err(PoolError::Dial(DialError::Timeout)),
-            Ok(Err(error)) => return Err(PoolError::Dial(DialError::Refused(std::io::Error::other(error)))),
+            Ok(Err(error)) => {
+                return Err(PoolError::Dial(DialError::Refused(std::io::Error::other(error))));
+            }
             Ok(Ok(parts)) => parts,
         };
         cluster.stats.base.upstream_cx_http2_total.inc();

@@ -33,6 +33,7 @@ const RESERVED: &[&str] = &[
     "x-envoy-upstream-rq-timeout-alt-response",
     "x-envoy-hedge-on-per-try-timeout",
     "x-envoy-original-path",
+    "x-envoy-original-host",
     "x-envoy-internal",
     "x-envoy-decorator-operation",
     "x-envoy-attempt-count",
@@ -49,7 +50,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().to_ascii_lowercase().parse().ok())
             // These decide where a message goes and how long it is; no peer may have them removed.
-            .filter(|name: &HeaderName| *name != HOST && *name != TE && !name.as_str().starts_with("x-forwarded"))
+            .filter(|name: &HeaderName| {
+                *name != HOST && *name != TE && !name.as_str().starts_with("x-forwarded")
+            })
             .collect();
         for name in named {
             headers.remove(name);
@@ -69,9 +72,10 @@ pub fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Option<String> {
     if version != Version::HTTP_11 {
         return None;
     }
-    let names_upgrade = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-    });
+    let names_upgrade =
+        headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+            value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        });
     let upgrade = headers.get(UPGRADE)?.to_str().ok()?;
     names_upgrade.then(|| upgrade.to_ascii_lowercase())
 }
@@ -87,7 +91,9 @@ pub fn prepare(hcm: &Hcm, connection: &ConnectionInfo, headers: &mut HeaderMap) 
             append_forwarded(headers, remote);
         }
         headers.remove(EXTERNAL_ADDRESS);
-        if let Some(client) = client.filter(|ip| !is_internal(*ip)).and_then(|ip| ip.to_string().parse().ok()) {
+        if let Some(client) =
+            client.filter(|ip| !is_internal(*ip)).and_then(|ip| ip.to_string().parse().ok())
+        {
             headers.insert(EXTERNAL_ADDRESS, client);
         }
         if hcm.xff_trusted_hops == 0 {
@@ -116,8 +122,13 @@ fn client_address(hcm: &Hcm, connection: &ConnectionInfo, headers: &HeaderMap) -
 }
 
 fn append_forwarded(headers: &mut HeaderMap, remote: IpAddr) {
-    let before: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let text = if before.is_empty() { remote.to_string() } else { format!("{},{remote}", before.join(",")) };
+    let before: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let text = if before.is_empty() {
+        remote.to_string()
+    } else {
+        format!("{},{remote}", before.join(","))
+    };
     if let Ok(value) = text.parse() {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -160,12 +171,21 @@ pub fn authority(parts: &request::Parts) -> Option<HeaderValue> {
 
 /// Puts `parts` into the form the upstream protocol wants: HTTP/1.1 has a path and a `host` header, HTTP/2 an absolute
 /// URI and none.
-pub fn shape(parts: &mut request::Parts, http2: bool, authority: &HeaderValue, scheme: &'static str) -> Option<()> {
-    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+pub fn shape(
+    parts: &mut request::Parts,
+    http2: bool,
+    authority: &HeaderValue,
+    scheme: &'static str,
+) -> Option<()> {
+    let path =
+        parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     if http2 {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = Some(Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(authority.as_bytes())).ok()?);
+        uri.authority = Some(
+            Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(authority.as_bytes()))
+                .ok()?,
+        );
         uri.path_and_query = Some(path);
         parts.uri = Uri::from_parts(uri).ok()?;
         parts.headers.remove(HOST);

@@ -46,9 +46,19 @@ impl ResponseBody {
     }
 
     /// The endpoint's body; `lease` is its connection, given back at the end.
-    pub fn upstream(body: Incoming, lease: Option<Box<Lease>>, stream: Box<Stream>, limits: Limits) -> Self {
+    pub fn upstream(
+        body: Incoming,
+        lease: Option<Box<Lease>>,
+        stream: Box<Stream>,
+        limits: Limits,
+    ) -> Self {
         let ended = body.is_end_stream();
-        let mut this = Self { source: Source::Upstream(body, lease), stream: Some(stream), limits, timer: None };
+        let mut this = Self {
+            source: Source::Upstream(body, lease),
+            stream: Some(stream),
+            limits,
+            timer: None,
+        };
         if ended {
             this.finish();
         }
@@ -120,7 +130,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = match &mut this.source {
             Source::Own(bytes) => {
@@ -156,7 +169,8 @@ impl Body for ResponseBody {
             Poll::Pending => match this.poll_limits(cx) {
                 None => Poll::Pending,
                 Some(flags) => {
-                    if let Some(cluster) = this.stream.as_ref().and_then(|stream| stream.cluster.as_ref())
+                    if let Some(cluster) =
+                        this.stream.as_ref().and_then(|stream| stream.cluster.as_ref())
                         && flags == Flags::UPSTREAM_TIMEOUT
                     {
                         cluster.stats.base.upstream_rq_timeout.inc();
@@ -177,7 +191,9 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Source::Upstream(body, _) => body.size_hint(),
         }
     }

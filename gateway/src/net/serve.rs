@@ -25,8 +25,7 @@ pub fn builder(hcm: &Hcm) -> Builder<TokioExecutor> {
         .header_read_timeout(hcm.request_headers_timeout.unwrap_or(hcm.connection_idle))
         .max_buf_size(hcm.max_headers_bytes.max(SMALLEST_HEAD))
         .max_headers(hcm.max_headers)
-        .half_close(true)
-        .pipeline_flush(true);
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -47,7 +46,13 @@ pub fn builder(hcm: &Hcm) -> Builder<TokioExecutor> {
 
 /// Serves requests until the client leaves, the connection idles too long, or `drain` fires: then the requests in
 /// flight end, HTTP/2 clients get GOAWAY and HTTP/1.1 ones `connection: close`.
-pub async fn serve(hcm: Arc<Hcm>, builder: Arc<Builder<TokioExecutor>>, io: Box<dyn Connection>, info: ConnectionInfo, drain: CancellationToken) {
+pub async fn serve(
+    hcm: Arc<Hcm>,
+    builder: Arc<Builder<TokioExecutor>>,
+    io: Box<dyn Connection>,
+    info: ConnectionInfo,
+    drain: CancellationToken,
+) {
     let begun = Instant::now();
     let secure = info.scheme == "https";
     hcm.stats.downstream_cx_total.inc();

@@ -77,7 +77,9 @@ impl Shared {
 
     /// When the request was complete, if it is.
     pub fn request_done(&self) -> Option<Instant> {
-        self.done.load(Ordering::Acquire).then(|| self.begun + Duration::from_millis(self.done_after.load(Ordering::Acquire)))
+        self.done
+            .load(Ordering::Acquire)
+            .then(|| self.begun + Duration::from_millis(self.done_after.load(Ordering::Acquire)))
     }
 
     /// Waits until the request is complete.

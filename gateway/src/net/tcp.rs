@@ -41,14 +41,21 @@ impl TcpProxy {
         let cluster = match &config.cluster_specifier {
             Some(ClusterSpecifier::Cluster(name)) => ClusterChoice::One(name.as_str().into()),
             Some(ClusterSpecifier::WeightedClusters(list)) => {
-                let list: Vec<(Arc<str>, u64)> =
-                    list.clusters.iter().map(|c| (c.name.as_str().into(), u64::from(c.weight))).collect();
+                let list: Vec<(Arc<str>, u64)> = list
+                    .clusters
+                    .iter()
+                    .map(|c| (c.name.as_str().into(), u64::from(c.weight)))
+                    .collect();
                 let total = list.iter().map(|(_, weight)| weight).sum();
                 ClusterChoice::Weighted(list, total)
             }
             None => return Err(ConfigError::invalid("tcp_proxy", "a cluster is needed")),
         };
-        let idle = config.idle_timeout.as_ref().map(|t| duration(t, "tcp_proxy.idle_timeout")).transpose()?;
+        let idle = config
+            .idle_timeout
+            .as_ref()
+            .map(|t| duration(t, "tcp_proxy.idle_timeout"))
+            .transpose()?;
         Ok(Self {
             state: state.clone(),
             stats: state.stats.tcp(&config.stat_prefix),
@@ -65,7 +72,9 @@ impl TcpProxy {
         let (wall, begun) = (SystemTime::now(), Instant::now());
         let mut record = Record::default();
         self.carry(client, &mut record).await;
-        let (headers, text) = (HeaderMap::new(), |address: Option<std::net::SocketAddr>| address.map(|a| a.to_string()).unwrap_or_default());
+        let (headers, text) = (HeaderMap::new(), |address: Option<std::net::SocketAddr>| {
+            address.map(|a| a.to_string()).unwrap_or_default()
+        });
         let entry = Entry {
             start: wall,
             duration: begun.elapsed(),
@@ -96,7 +105,9 @@ impl TcpProxy {
             self.stats.downstream_cx_no_route.inc();
             return record.flags.set(Flags::NO_CLUSTER);
         };
-        let Some(_admitted) = cluster.admit() else { return record.flags.set(Flags::UPSTREAM_OVERFLOW) };
+        let Some(_admitted) = cluster.admit() else {
+            return record.flags.set(Flags::UPSTREAM_OVERFLOW);
+        };
         let mut tried: Vec<Arc<Host>> = Vec::new();
         for _ in 0..self.attempts {
             let picked = cluster.pick(&|host| tried.iter().any(|t| Arc::ptr_eq(t, host)));
@@ -111,7 +122,8 @@ impl TcpProxy {
                 Ok(mut upstream) => {
                     let _active = host.begin();
                     cluster.stats.base.upstream_cx_active.inc();
-                    let (received, sent, idle) = exchange(&mut client, &mut upstream, self.idle).await;
+                    let (received, sent, idle) =
+                        exchange(&mut client, &mut upstream, self.idle).await;
                     cluster.stats.base.upstream_cx_active.dec();
                     cluster.stats.base.upstream_cx_destroy.inc();
                     (record.received, record.sent) = (received, sent);
@@ -192,7 +204,10 @@ async fn copy(
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await?;
-        moved.store(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        moved.store(
+            u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         if read == 0 {
             return to.shutdown().await;
         }

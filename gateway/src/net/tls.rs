@@ -53,25 +53,35 @@ fn local_name() -> ServerName<'static> {
 ///
 /// # Errors
 /// When the socket is of another kind or its certificates do not work.
-pub fn downstream(socket: Option<&pb::core::TransportSocket>, path: &str) -> Result<Option<TlsAcceptor>, ConfigError> {
+pub fn downstream(
+    socket: Option<&pb::core::TransportSocket>,
+    path: &str,
+) -> Result<Option<TlsAcceptor>, ConfigError> {
     let Some(any) = typed(socket, path)? else { return Ok(None) };
     let context: pb::tls::DownstreamTlsContext = unpack(any, DOWNSTREAM, path)?;
     let common = context.common_tls_context.unwrap_or_default();
     let fail = |error: rustls::Error| ConfigError::invalid(path, error.to_string());
-    let (chain, key) = identity(&common, path)?.ok_or_else(|| ConfigError::invalid(path, "No TLS certificates found for server context"))?;
+    let (chain, key) = identity(&common, path)?.ok_or_else(|| {
+        ConfigError::invalid(path, "No TLS certificates found for server context")
+    })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(fail)?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(fail)?;
     let builder = match roots(&common, path)? {
         None => builder.with_no_client_auth(),
         Some(roots) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let required = context.require_client_certificate.unwrap_or(false);
             let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(verifier.build().map_err(|e| ConfigError::invalid(path, e.to_string()))?)
+            builder.with_client_cert_verifier(
+                verifier.build().map_err(|e| ConfigError::invalid(path, e.to_string()))?,
+            )
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(fail)?;
-    config.alpn_protocols = common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols =
+        common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
@@ -81,13 +91,19 @@ pub fn downstream(socket: Option<&pb::core::TransportSocket>, path: &str) -> Res
 ///
 /// # Errors
 /// When the socket is of another kind or its certificates do not work.
-pub fn upstream(socket: Option<&pb::core::TransportSocket>, h2: bool, path: &str) -> Result<Option<UpstreamTls>, ConfigError> {
+pub fn upstream(
+    socket: Option<&pb::core::TransportSocket>,
+    h2: bool,
+    path: &str,
+) -> Result<Option<UpstreamTls>, ConfigError> {
     let Some(any) = typed(socket, path)? else { return Ok(None) };
     let context: pb::tls::UpstreamTlsContext = unpack(any, UPSTREAM, path)?;
     let common = context.common_tls_context.unwrap_or_default();
     let fail = |error: rustls::Error| ConfigError::invalid(path, error.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(fail)?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(fail)?;
     let builder = match roots(&common, path)? {
         Some(roots) => builder.with_root_certificates(roots),
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider))),
@@ -96,17 +112,24 @@ pub fn upstream(socket: Option<&pb::core::TransportSocket>, h2: bool, path: &str
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(fail)?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols =
+        common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     if config.alpn_protocols.is_empty() && h2 {
         config.alpn_protocols = vec![b"h2".to_vec()];
     }
     let sni = (!context.sni.is_empty())
-        .then(|| ServerName::try_from(context.sni.clone()).map_err(|e| ConfigError::invalid(format!("{path}.sni"), e.to_string())))
+        .then(|| {
+            ServerName::try_from(context.sni.clone())
+                .map_err(|e| ConfigError::invalid(format!("{path}.sni"), e.to_string()))
+        })
         .transpose()?;
     Ok(Some(UpstreamTls { connector: TlsConnector::from(Arc::new(config)), sni }))
 }
 
-fn typed<'a>(socket: Option<&'a pb::core::TransportSocket>, path: &str) -> Result<Option<&'a prost_types::Any>, ConfigError> {
+fn typed<'a>(
+    socket: Option<&'a pb::core::TransportSocket>,
+    path: &str,
+) -> Result<Option<&'a prost_types::Any>, ConfigError> {
     let Some(socket) = socket else { return Ok(None) };
     let Some(pb::core::transport_socket::ConfigType::TypedConfig(any)) = &socket.config_type else {
         return Err(ConfigError::invalid(path, "typed_config is missing"));
@@ -121,10 +144,17 @@ fn identity(
     let certificate = match common.tls_certificates.as_slice() {
         [] => return Ok(None),
         [one] => one,
-        _ => return Err(ConfigError::unsupported(format!("{path}.tls_certificates: more than one"))),
+        _ => {
+            return Err(ConfigError::unsupported(format!(
+                "{path}.tls_certificates: more than one"
+            )));
+        }
     };
-    let missing = |what: &str| ConfigError::invalid(format!("{path}.tls_certificates"), format!("{what} is missing"));
-    let chain = certificate.certificate_chain.as_ref().ok_or_else(|| missing("certificate_chain"))?;
+    let missing = |what: &str| {
+        ConfigError::invalid(format!("{path}.tls_certificates"), format!("{what} is missing"))
+    };
+    let chain =
+        certificate.certificate_chain.as_ref().ok_or_else(|| missing("certificate_chain"))?;
     let key = certificate.private_key.as_ref().ok_or_else(|| missing("private_key"))?;
     let chain = certificates(&data_source(chain, path)?, path)?;
     let key = PrivateKeyDer::from_pem_slice(&data_source(key, path)?)
@@ -132,13 +162,21 @@ fn identity(
     Ok(Some((chain, key)))
 }
 
-fn roots(common: &pb::tls::CommonTlsContext, path: &str) -> Result<Option<RootCertStore>, ConfigError> {
+fn roots(
+    common: &pb::tls::CommonTlsContext,
+    path: &str,
+) -> Result<Option<RootCertStore>, ConfigError> {
     use pb::tls::common_tls_context::ValidationContextType;
-    let Some(ValidationContextType::ValidationContext(context)) = &common.validation_context_type else { return Ok(None) };
+    let Some(ValidationContextType::ValidationContext(context)) = &common.validation_context_type
+    else {
+        return Ok(None);
+    };
     let Some(source) = &context.trusted_ca else { return Ok(None) };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&data_source(source, path)?, path)? {
-        roots.add(certificate).map_err(|error| ConfigError::invalid(format!("{path}.trusted_ca"), error.to_string()))?;
+        roots.add(certificate).map_err(|error| {
+            ConfigError::invalid(format!("{path}.trusted_ca"), error.to_string())
+        })?;
     }
     Ok(Some(roots))
 }
@@ -146,7 +184,11 @@ fn roots(common: &pb::tls::CommonTlsContext, path: &str) -> Result<Option<RootCe
 fn certificates(pem: &[u8], path: &str) -> Result<Chain, ConfigError> {
     let list: Result<Chain, _> = CertificateDer::pem_slice_iter(pem).collect();
     let list = list.map_err(|error| ConfigError::invalid(path, error.to_string()))?;
-    if list.is_empty() { Err(ConfigError::invalid(path, "no PEM certificate found")) } else { Ok(list) }
+    if list.is_empty() {
+        Err(ConfigError::invalid(path, "no PEM certificate found"))
+    } else {
+        Ok(list)
+    }
 }
 
 /// Accepts every certificate but checks that the peer holds its key.
@@ -171,7 +213,12 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -180,7 +227,12 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -19,14 +19,27 @@ use crate::access_log::Flags;
 
 /// Whether an upgrade is turned on: the route says, else the connection manager.
 pub fn allowed(kind: &str, manager: &[(String, bool)], route: &[(String, bool)]) -> bool {
-    let find = |list: &[(String, bool)]| list.iter().find(|(name, _)| name == kind).map(|(_, enabled)| *enabled);
+    let find = |list: &[(String, bool)]| {
+        list.iter().find(|(name, _)| name == kind).map(|(_, enabled)| *enabled)
+    };
     find(route).or_else(|| find(manager)).unwrap_or(false)
 }
 
 /// Forwards the handshake on an own HTTP/1.1 connection.
-pub async fn forward(mut stream: Box<Stream>, mut job: Job<'_>, cluster: Arc<Cluster>, kind: &str) -> Response<ResponseBody> {
+pub async fn forward(
+    mut stream: Box<Stream>,
+    mut job: Job<'_>,
+    cluster: Arc<Cluster>,
+    kind: &str,
+) -> Response<ResponseBody> {
     let Some(picked) = cluster.pick(&|_| false) else {
-        return reply(stream, StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream", Flags::NO_HEALTHY_UPSTREAM, false);
+        return reply(
+            stream,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no healthy upstream",
+            Flags::NO_HEALTHY_UPSTREAM,
+            false,
+        );
     };
     let host = picked.host;
     stream.host = Some(host.clone());
@@ -78,7 +91,12 @@ fn switch(
     let agreed = headers.get(UPGRADE).cloned();
     strip_hop_by_hop(&mut headers);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, agreed.or_else(|| kind.parse().ok()).unwrap_or_else(|| HeaderValue::from_static("websocket")));
+    headers.insert(
+        UPGRADE,
+        agreed
+            .or_else(|| kind.parse().ok())
+            .unwrap_or_else(|| HeaderValue::from_static("websocket")),
+    );
     head_on(&mut stream, &mut headers, StatusCode::SWITCHING_PROTOCOLS);
     let hcm = stream.hcm.clone();
     let Some(client) = client else {
@@ -91,7 +109,9 @@ fn switch(
         hcm.stats.downstream_cx_upgrades_active.inc();
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         // Either end may leave at any time; that is how these streams end.
-        if let Ok((received, sent)) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
+        if let Ok((received, sent)) =
+            tokio::io::copy_bidirectional(&mut client, &mut upstream).await
+        {
             record.shared.received(usize::try_from(received).unwrap_or(usize::MAX));
             record.sent += sent;
         }

@@ -4,8 +4,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Upper bounds, in the unit of the histogram (milliseconds for times).
 pub const BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0, 60_000.0,
-    300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
 ];
 
 /// Counts per bucket, and the sum in thousandths.
@@ -55,7 +72,8 @@ impl Histogram {
         let rank = q * total as f64;
         let index = counts.iter().position(|count| *count as f64 >= rank && *count > 0);
         let Some(index) = index else { return BOUNDS.last().copied() };
-        let (low, below) = if index == 0 { (0.0, 0) } else { (BOUNDS[index - 1], counts[index - 1]) };
+        let (low, below) =
+            if index == 0 { (0.0, 0) } else { (BOUNDS[index - 1], counts[index - 1]) };
         let inside = (counts[index] - below).max(1) as f64;
         Some(low + (BOUNDS[index] - low) * ((rank - below as f64) / inside).clamp(0.0, 1.0))
     }

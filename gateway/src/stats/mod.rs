@@ -67,7 +67,11 @@ impl Gauge {
     /// Adds one unless the value is `limit` already.
     pub fn try_inc(&self, limit: u32) -> bool {
         let limit = i64::from(limit);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < limit).then_some(now + 1)).is_ok()
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                (now < limit).then_some(now + 1)
+            })
+            .is_ok()
     }
 }
 

@@ -36,7 +36,12 @@ impl Filter {
 }
 
 /// All stats that pass the filter. `extra` adds gauges that are computed on demand.
-pub fn render(registry: &Registry, extra: &[(String, i64)], filter: &Filter, format: Format) -> String {
+pub fn render(
+    registry: &Registry,
+    extra: &[(String, i64)],
+    filter: &Filter,
+    format: Format,
+) -> String {
     match format {
         Format::Text => text(registry, extra, filter),
         Format::Json => json_form(registry, extra, filter),
@@ -80,7 +85,8 @@ fn summary(histogram: &super::Histogram) -> String {
     if histogram.cumulative().1 == 0 {
         return "No recorded values".to_owned();
     }
-    let points = [("P50", 0.5), ("P90", 0.9), ("P95", 0.95), ("P99", 0.99), ("P99.9", 0.999), ("P100", 1.0)];
+    let points =
+        [("P50", 0.5), ("P90", 0.9), ("P95", 0.95), ("P99", 0.99), ("P99.9", 0.999), ("P100", 1.0)];
     let parts: Vec<String> = points
         .iter()
         .map(|(name, q)| format!("{name}(nan,{:.4})", histogram.quantile(*q).unwrap_or(f64::NAN)))
@@ -94,7 +100,9 @@ fn json_form(registry: &Registry, extra: &[(String, i64)], filter: &Filter) -> S
         Stat::Counter(counter) if filter.keeps(name, counter.get() > 0) => {
             stats.push(json!({"name": name, "value": counter.get()}));
         }
-        Stat::Gauge(value) if filter.keeps(name, value != 0) => stats.push(json!({"name": name, "value": value})),
+        Stat::Gauge(value) if filter.keeps(name, value != 0) => {
+            stats.push(json!({"name": name, "value": value}))
+        }
         _ => {}
     });
     stats.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
@@ -122,7 +130,9 @@ fn prometheus(registry: &Registry, extra: &[(String, i64)], filter: &Filter) -> 
         let family = families.entry(name.clone()).or_default();
         family.kind = kind;
         match stat {
-            Stat::Counter(counter) => family.lines.push(line(&name, &labels, &counter.get().to_string())),
+            Stat::Counter(counter) => {
+                family.lines.push(line(&name, &labels, &counter.get().to_string()))
+            }
             Stat::Gauge(value) => family.lines.push(line(&name, &labels, &value.to_string())),
             Stat::Histogram(histogram) => {
                 let (counts, total) = histogram.cumulative();
@@ -135,7 +145,11 @@ fn prometheus(registry: &Registry, extra: &[(String, i64)], filter: &Filter) -> 
                 let mut inf = labels.clone();
                 inf.push(("le".to_owned(), "+Inf".to_owned()));
                 family.lines.push(line(&bucket, &inf, &total.to_string()));
-                family.lines.push(line(&format!("{name}_sum"), &labels, &histogram.sum().to_string()));
+                family.lines.push(line(
+                    &format!("{name}_sum"),
+                    &labels,
+                    &histogram.sum().to_string(),
+                ));
                 family.lines.push(line(&format!("{name}_count"), &labels, &total.to_string()));
             }
         }
@@ -152,7 +166,12 @@ fn prometheus(registry: &Registry, extra: &[(String, i64)], filter: &Filter) -> 
 fn line(name: &str, labels: &[(String, String)], value: &str) -> String {
     let labels: Vec<String> = labels
         .iter()
-        .map(|(key, value)| format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")))
+        .map(|(key, value)| {
+            format!(
+                "{key}=\"{}\"",
+                value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+            )
+        })
         .collect();
     format!("{name}{{{}}} {value}\n", labels.join(","))
 }
@@ -204,7 +223,9 @@ fn labelled(flat: &str) -> (String, Vec<(String, String)>) {
 fn split_scope(rest: &str) -> (&str, String) {
     let (inner, stat) = rest.rsplit_once('.').unwrap_or(("", rest));
     match inner.rsplit_once('.') {
-        Some((name, nested @ ("outlier_detection" | "health_check"))) => (name, format!("{nested}.{stat}")),
+        Some((name, nested @ ("outlier_detection" | "health_check"))) => {
+            (name, format!("{nested}.{stat}"))
+        }
         _ => (inner, stat.to_owned()),
     }
 }
@@ -216,7 +237,10 @@ mod tests {
     #[test]
     fn names_become_envoys_metric_names() {
         for (flat, want) in [
-            ("cluster.ok.upstream_rq_total", r#"envoy_cluster_upstream_rq_total{envoy_cluster_name="ok"} 1"#),
+            (
+                "cluster.ok.upstream_rq_total",
+                r#"envoy_cluster_upstream_rq_total{envoy_cluster_name="ok"} 1"#,
+            ),
             (
                 "cluster.a.b.upstream_rq_2xx",
                 r#"envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="a.b"} 1"#,

@@ -148,7 +148,11 @@ impl Codes {
 
     /// The codes seen.
     pub fn seen(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.0.iter().enumerate().map(|(i, n)| (i + 100, n.load(Ordering::Relaxed))).filter(|(_, n)| *n > 0)
+        self.0
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (i + 100, n.load(Ordering::Relaxed)))
+            .filter(|(_, n)| *n > 0)
     }
 }
 
@@ -271,7 +275,8 @@ impl Registry {
                 let prefix = format!("cluster.{name}.{prefix}");
                 move |stat: &str| format!("{prefix}{stat}")
             };
-            let (base, outlier, health) = (prefixed(""), prefixed("outlier_detection."), prefixed("health_check."));
+            let (base, outlier, health) =
+                (prefixed(""), prefixed("outlier_detection."), prefixed("health_check."));
             scope.base.visit(&mut |stat, value| f(&base(stat), value));
             scope.outlier.visit(&mut |stat, value| f(&outlier(stat), value));
             scope.health.visit(&mut |stat, value| f(&health(stat), value));
@@ -293,7 +298,8 @@ impl Registry {
         for (name, scope) in self.listeners.lock().iter() {
             scope.visit(&mut |stat, value| f(&format!("listener.{name}.{stat}"), value));
         }
-        self.listener_manager.visit(&mut |stat, value| f(&format!("listener_manager.{stat}"), value));
+        self.listener_manager
+            .visit(&mut |stat, value| f(&format!("listener_manager.{stat}"), value));
         self.lds.visit(&mut |stat, value| f(&format!("listener_manager.lds.{stat}"), value));
         self.cluster_manager.visit(&mut |stat, value| f(&format!("cluster_manager.{stat}"), value));
         self.cds.visit(&mut |stat, value| f(&format!("cluster_manager.cds.{stat}"), value));
@@ -307,7 +313,8 @@ impl Registry {
         f("server.uptime", Stat::Gauge(seconds));
         f("server.concurrency", Stat::Gauge(i64::try_from(self.concurrency).unwrap_or(i64::MAX)));
         f("server.memory_physical_size", Stat::Gauge(resident_bytes()));
-        let connections: i64 = self.listeners.lock().iter().map(|(_, s)| s.downstream_cx_active.get()).sum();
+        let connections: i64 =
+            self.listeners.lock().iter().map(|(_, s)| s.downstream_cx_active.get()).sum();
         f("server.total_connections", Stat::Gauge(connections));
     }
 }
@@ -330,4 +337,3 @@ fn resident_bytes() -> i64 {
         .and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok()));
     pages.unwrap_or(0) * 4096
 }
-

@@ -104,7 +104,10 @@ impl Applier {
     fn decode<M: prost::Message + Default>(&self, kind: Kind, any: &Any) -> Result<M, ConfigError> {
         let holds = any.type_url.rsplit('/').next().unwrap_or_default();
         if holds != kind.message() {
-            return Err(ConfigError::invalid(any.type_url.clone(), format!("{} is expected", kind.message())));
+            return Err(ConfigError::invalid(
+                any.type_url.clone(),
+                format!("{} is expected", kind.message()),
+            ));
         }
         from_bytes(kind.message(), &any.value)
     }
@@ -121,7 +124,12 @@ impl Applier {
                 errors.push(format!("Error adding/updating cluster(s): {error}"));
             }
         }
-        let gone = self.manager.clusters.api_names().into_iter().filter(|name| update.complete && !names.contains(name));
+        let gone = self
+            .manager
+            .clusters
+            .api_names()
+            .into_iter()
+            .filter(|name| update.complete && !names.contains(name));
         for name in gone.chain(update.removed.iter().cloned()) {
             self.manager.clusters.remove(&name);
         }
@@ -130,11 +138,14 @@ impl Applier {
 
     fn endpoints(&self, update: &Update, errors: &mut Vec<String>) {
         for any in &update.resources {
-            let result = self.decode::<pb::endpoint::ClusterLoadAssignment>(Kind::Endpoint, any).and_then(|assignment| {
-                let endpoints = endpoints(&assignment, false).map_err(|e| e.within(&assignment.cluster_name))?;
-                self.manager.clusters.assign(&assignment.cluster_name, endpoints);
-                Ok(())
-            });
+            let result = self
+                .decode::<pb::endpoint::ClusterLoadAssignment>(Kind::Endpoint, any)
+                .and_then(|assignment| {
+                    let endpoints = endpoints(&assignment, false)
+                        .map_err(|e| e.within(&assignment.cluster_name))?;
+                    self.manager.clusters.assign(&assignment.cluster_name, endpoints);
+                    Ok(())
+                });
             if let Err(error) = result {
                 errors.push(error.to_string());
             }

@@ -27,7 +27,8 @@ pub(super) async fn session(
     for kind in Kind::ALL {
         session.refresh(kind, memory).await?;
     }
-    let mut responses = client.delta_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
+    let mut responses =
+        client.delta_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
     context.applier.manager.state.stats.control_plane.connected_state.set(1);
     while let Some(response) = responses.message().await? {
         *got_any = true;
@@ -47,7 +48,11 @@ pub(super) async fn session(
                 None
             }
             Err(message) => {
-                tracing::warn!(kind = kind.message(), message, "refused an update of the control plane");
+                tracing::warn!(
+                    kind = kind.message(),
+                    message,
+                    "refused an update of the control plane"
+                );
                 Some(nack(message))
             }
         };
@@ -83,8 +88,10 @@ impl Session<'_> {
         let wanted = self.context.names(kind).await;
         let begins = !self.names.contains_key(&kind);
         let asked = self.names.get(&kind).cloned().unwrap_or_default();
-        let subscribe: Vec<String> = wanted.iter().filter(|name| !asked.contains(name)).cloned().collect();
-        let unsubscribe: Vec<String> = asked.iter().filter(|name| !wanted.contains(name)).cloned().collect();
+        let subscribe: Vec<String> =
+            wanted.iter().filter(|name| !asked.contains(name)).cloned().collect();
+        let unsubscribe: Vec<String> =
+            asked.iter().filter(|name| !wanted.contains(name)).cloned().collect();
         let nothing = subscribe.is_empty() && unsubscribe.is_empty();
         if nothing && !(begins && kind.is_wildcard()) {
             return Ok(());

@@ -58,15 +58,21 @@ pub(super) struct Context {
 ///
 /// # Errors
 /// When the endpoint is no endpoint.
-pub async fn run(config: AdsConfig, manager: Arc<Manager>, shutdown: Shutdown) -> Result<(), flotilla_client::EndpointError> {
-    let channel = flotilla_client::channel(&config.endpoint)?;
+pub async fn run(
+    config: AdsConfig,
+    manager: Arc<Manager>,
+    shutdown: Shutdown,
+) -> Result<(), flotilla_client::EndpointError> {
+    flotilla_client::channel(&config.endpoint)?;
     tokio::spawn(initialize(config.listeners, manager.clone()));
     let context = Context { config, applier: Applier { manager: manager.clone() } };
     let mut pause = FIRST_PAUSE;
     // Versions survive a reconnect, so that an unchanged world is not sent again.
     let mut memory = delta::Memory::default();
     loop {
-        let client = Client::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        // A new connection each time: the old one may lead to an instance that only ends streams.
+        let client = Client::new(flotilla_client::channel(&context.config.endpoint)?)
+            .max_decoding_message_size(MAX_MESSAGE);
         let session = session(&context, client, &mut memory);
         let (ended, got_any) = tokio::select! {
             ended = session => ended,
@@ -86,7 +92,11 @@ pub async fn run(config: AdsConfig, manager: Arc<Manager>, shutdown: Shutdown) -
     }
 }
 
-async fn session(context: &Context, client: Client<Channel>, memory: &mut delta::Memory) -> (SessionError, bool) {
+async fn session(
+    context: &Context,
+    client: Client<Channel>,
+    memory: &mut delta::Memory,
+) -> (SessionError, bool) {
     let mut got_any = false;
     let result = if context.config.delta {
         delta::session(context, client, memory, &mut got_any).await
@@ -101,8 +111,12 @@ async fn initialize(listeners: bool, manager: Arc<Manager>) {
     let arrived = async {
         loop {
             let stats = &manager.state.stats;
-            let came = !listeners || stats.lds.update_success.get() + stats.lds.update_rejected.get() > 0;
-            if came && !manager.clusters.is_warming() && stats.listener_manager.total_listeners_warming.get() == 0 {
+            let came =
+                !listeners || stats.lds.update_success.get() + stats.lds.update_rejected.get() > 0;
+            if came
+                && !manager.clusters.is_warming()
+                && stats.listener_manager.total_listeners_warming.get() == 0
+            {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

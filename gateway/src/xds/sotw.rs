@@ -21,13 +21,18 @@ struct Subscription {
 }
 
 /// One stream, until it breaks.
-pub(super) async fn session(context: &Context, mut client: Client<Channel>, got_any: &mut bool) -> Result<(), SessionError> {
+pub(super) async fn session(
+    context: &Context,
+    mut client: Client<Channel>,
+    got_any: &mut bool,
+) -> Result<(), SessionError> {
     let (requests, receiver) = mpsc::channel(64);
     let mut session = Session { context, requests, subscriptions: BTreeMap::new(), first: true };
     for kind in Kind::ALL {
         session.refresh(kind).await?;
     }
-    let mut responses = client.stream_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
+    let mut responses =
+        client.stream_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
     context.applier.manager.state.stats.control_plane.connected_state.set(1);
     while let Some(response) = responses.message().await? {
         *got_any = true;
@@ -35,7 +40,11 @@ pub(super) async fn session(context: &Context, mut client: Client<Channel>, got_
             tracing::debug!(type_url = response.type_url, "a response of a type nobody asked for");
             continue;
         };
-        let update = Update { resources: response.resources, removed: Vec::new(), complete: kind.is_wildcard() };
+        let update = Update {
+            resources: response.resources,
+            removed: Vec::new(),
+            complete: kind.is_wildcard(),
+        };
         let result = context.applier.apply(kind, update).await;
         let subscription = session.subscriptions.entry(kind).or_default();
         subscription.nonce = response.nonce;
@@ -45,7 +54,11 @@ pub(super) async fn session(context: &Context, mut client: Client<Channel>, got_
                 None
             }
             Err(message) => {
-                tracing::warn!(kind = kind.message(), message, "refused an update of the control plane");
+                tracing::warn!(
+                    kind = kind.message(),
+                    message,
+                    "refused an update of the control plane"
+                );
                 Some(nack(message))
             }
         };
@@ -84,7 +97,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn send(&mut self, kind: Kind, error_detail: Option<crate::bootstrap::pb::rpc::Status>) -> Result<(), SessionError> {
+    async fn send(
+        &mut self,
+        kind: Kind,
+        error_detail: Option<crate::bootstrap::pb::rpc::Status>,
+    ) -> Result<(), SessionError> {
         let subscription = self.subscriptions.entry(kind).or_default();
         let request = DiscoveryRequest {
             version_info: subscription.version.clone(),

@@ -19,6 +19,7 @@ pub enum Role {
 /// The Kubernetes cluster API, controllers and scheduler in one binary.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scheduler-svc", version = VERSION, max_term_width = 110)]
+#[group(skip)]
 pub struct Config {
     /// What to do instead of serving
     #[command(subcommand)]
@@ -38,6 +39,15 @@ pub struct Config {
     /// Flags of the role api.
     #[command(flatten)]
     pub api: kube_api::Config,
+    /// Flags of the role controllers.
+    #[command(flatten)]
+    pub controllers: kube_controllers::Config,
+    /// Flags of the role scheduler.
+    #[command(flatten)]
+    pub scheduler: sched_loop::Config,
+    /// Flags of the xDS server (role controllers).
+    #[command(flatten)]
+    pub xds: xds_server::Config,
 }
 
 /// Subcommands.

@@ -155,7 +155,7 @@ impl Node {
     }
 
     fn source(&self, reference: &Reference) -> Result<Source, NodeError> {
-        if self.own.iter().any(|own| *own == reference.domain) {
+        if self.own.contains(&reference.domain) {
             return Ok(Source::Own);
         }
         let hosts = self.client.hosts(reference);

@@ -1,5 +1,7 @@
 //! Black-box tests of image-svc over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod build;
 mod content;
 mod crash;

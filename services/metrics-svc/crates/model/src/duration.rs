@@ -73,7 +73,7 @@ pub fn format_millis(millis: i64) -> String {
     for (index, (unit, size)) in UNITS.iter().enumerate() {
         let size = size.unsigned_abs();
         let exact_only = index < 3;
-        if exact_only && rest % size != 0 {
+        if exact_only && !rest.is_multiple_of(size) {
             continue;
         }
         let count = rest / size;

@@ -260,9 +260,7 @@ fn unescape(text: &str) -> String {
 
 /// Where the name and labels of a sample line end.
 fn metric_end(line: &str) -> Result<usize, String> {
-    let name = line
-        .find(|c: char| matches!(c, '{' | ' ' | '\t'))
-        .ok_or("expected a value after the metric")?;
+    let name = line.find(['{', ' ', '\t']).ok_or("expected a value after the metric")?;
     let after = line[name..].trim_start_matches([' ', '\t']);
     if !after.starts_with('{') {
         return if name == 0 { Err("expected a metric name".to_owned()) } else { Ok(name) };

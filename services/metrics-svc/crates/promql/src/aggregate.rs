@@ -135,8 +135,7 @@ fn choose(
         series.iter().map(|s| Series::empty(s.labels.clone(), eval.steps)).collect();
     let mut order: Vec<usize> = Vec::new();
     for (_, members) in groups {
-        for step in 0..eval.steps {
-            let wanted = param[step];
+        for (step, wanted) in param.iter().copied().enumerate().take(eval.steps) {
             if wanted.is_nan() || wanted >= 9.3e18 || wanted <= -9.3e18 {
                 return Err(EvalError::execution(format!(
                     "Scalar value {} overflows int64",

@@ -45,10 +45,6 @@ impl<'a> Eval<'a> {
         self.start + step as i64 * self.step
     }
 
-    pub(crate) fn last_time(&self) -> i64 {
-        self.time(self.steps.saturating_sub(1))
-    }
-
     pub(crate) fn fixed(&self, at: Option<At>) -> Option<i64> {
         at.map(|at| match at {
             At::Time(time) => time,

@@ -34,7 +34,7 @@ pub(crate) fn quantile(
         members.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut result = Series::empty(labels, eval.steps);
         let mut present: Vec<(f64, f64)> = Vec::with_capacity(members.len());
-        for step in 0..eval.steps {
+        for (step, q) in q.iter().copied().enumerate().take(eval.steps) {
             present.clear();
             present.extend(
                 members
@@ -43,7 +43,7 @@ pub(crate) fn quantile(
                     .filter(|(_, v)| !is_none(*v)),
             );
             if !present.is_empty() {
-                result.values[step] = bucket_quantile(q[step], &mut present);
+                result.values[step] = bucket_quantile(q, &mut present);
             }
         }
         eval.budget.take(eval.steps)?;

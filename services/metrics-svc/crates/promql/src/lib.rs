@@ -17,6 +17,8 @@ mod histogram;
 mod label_functions;
 mod lexer;
 mod parser;
+mod parser_matchers;
+mod parser_times;
 mod points;
 mod printer;
 mod range_functions;

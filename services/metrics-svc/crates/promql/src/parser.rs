@@ -1,6 +1,6 @@
 //! Builds the tree: precedence climbing over tokens, types checked as nodes are made.
 
-use metrics_model::{METRIC_NAME, MatchOp, Matcher};
+use metrics_model::Matcher;
 
 use crate::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Cardinality, Expr, Matching, Selector, Subquery,
@@ -42,14 +42,14 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     }
 }
 
-struct Parser<'a> {
+pub(crate) struct Parser<'a> {
     text: &'a str,
     tokens: Vec<(Token, usize)>,
-    at: usize,
+    pub(crate) at: usize,
     depth: usize,
 }
 
-type Result<T, E = ParseError> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = ParseError> = std::result::Result<T, E>;
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self> {
@@ -63,11 +63,11 @@ impl<'a> Parser<'a> {
         Ok(Self { text, tokens: lex(text)?, at: 0, depth: 0 })
     }
 
-    fn peek(&self) -> &Token {
+    pub(crate) fn peek(&self) -> &Token {
         &self.tokens[self.at.min(self.tokens.len() - 1)].0
     }
 
-    fn peek_after(&self) -> &Token {
+    pub(crate) fn peek_after(&self) -> &Token {
         &self.tokens[(self.at + 1).min(self.tokens.len() - 1)].0
     }
 
@@ -75,31 +75,31 @@ impl<'a> Parser<'a> {
         self.tokens[self.at.min(self.tokens.len() - 1)].1
     }
 
-    fn next(&mut self) -> Token {
+    pub(crate) fn next(&mut self) -> Token {
         let token = self.peek().clone();
         self.at += 1;
         token
     }
 
-    fn fail(&self, reason: impl Into<String>) -> ParseError {
+    pub(crate) fn fail(&self, reason: impl Into<String>) -> ParseError {
         ParseError::at(self.text, self.offset(), reason)
     }
 
-    fn fail_at(&self, offset: usize, reason: impl Into<String>) -> ParseError {
+    pub(crate) fn fail_at(&self, offset: usize, reason: impl Into<String>) -> ParseError {
         ParseError::at(self.text, offset, reason)
     }
 
-    fn is_sign(&self, sign: &str) -> bool {
+    pub(crate) fn is_sign(&self, sign: &str) -> bool {
         matches!(self.peek(), Token::Sign(s) if *s == sign)
     }
 
-    fn eat(&mut self, sign: &str) -> bool {
+    pub(crate) fn eat(&mut self, sign: &str) -> bool {
         let found = self.is_sign(sign);
         self.at += usize::from(found);
         found
     }
 
-    fn require(&mut self, sign: &str, context: &str) -> Result<()> {
+    pub(crate) fn require(&mut self, sign: &str, context: &str) -> Result<()> {
         if self.eat(sign) {
             return Ok(());
         }
@@ -307,52 +307,6 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn at_time(&mut self) -> Result<At> {
-        let minus = self.eat("-");
-        if !minus {
-            self.eat("+");
-        }
-        match self.next() {
-            Token::Number(seconds) if seconds.is_finite() && seconds.abs() < 9e15 => {
-                Ok(At::Time(((if minus { -seconds } else { seconds }) * 1000.0).round() as i64))
-            }
-            Token::Ident(word) if word == "start" || word == "end" => {
-                self.require("(", "@")?;
-                self.require(")", "@")?;
-                Ok(if word == "start" { At::Start } else { At::End })
-            }
-            other => {
-                self.at -= 1;
-                Err(self.fail(format!("unexpected {} in @, expected timestamp", other.described())))
-            }
-        }
-    }
-
-    fn signed_duration(&mut self, context: &str) -> Result<i64> {
-        let minus = self.eat("-");
-        if !minus {
-            self.eat("+");
-        }
-        let millis = self.duration(context)?;
-        Ok(if minus { -millis } else { millis })
-    }
-
-    fn duration(&mut self, context: &str) -> Result<i64> {
-        match self.next() {
-            Token::Duration(millis) => Ok(millis),
-            Token::Number(seconds) if seconds.is_finite() && seconds.abs() < 9e12 => {
-                Ok((seconds * 1000.0).round() as i64)
-            }
-            other => {
-                self.at -= 1;
-                Err(self.fail(format!(
-                    "unexpected {} in {context}, expected number or duration",
-                    other.described()
-                )))
-            }
-        }
-    }
-
     fn range(&mut self, expr: Expr, start: usize) -> Result<Expr> {
         self.require("[", "range")?;
         let range = self.duration("subquery or range selector")?;
@@ -417,7 +371,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn named(&mut self, name: String, start: usize) -> Result<Expr> {
+    pub(crate) fn named(&mut self, name: String, start: usize) -> Result<Expr> {
         let lower = name.to_ascii_lowercase();
         let aggregate = AggregateOp::ALL.iter().find(|(n, _)| *n == lower).map(|(_, op)| *op);
         if let Some(op) = aggregate {
@@ -505,95 +459,5 @@ impl<'a> Parser<'a> {
             }
         }
         Ok(None)
-    }
-
-    fn selector(&mut self, name: String, start: usize) -> Result<Expr> {
-        let mut selector = Selector { name, matchers: Vec::new(), offset: 0, at: None };
-        if self.eat("{") {
-            self.matchers(&mut selector)?;
-        }
-        if !selector.name.is_empty() {
-            if let Some(other) = selector.matchers.iter().find(|m| m.name() == METRIC_NAME) {
-                let reason = format!(
-                    "metric name must not be set twice: \"{}\" or \"{}\"",
-                    selector.name,
-                    other.value()
-                );
-                return Err(self.fail_at(start, reason));
-            }
-            selector.matchers.push(Matcher::equal(METRIC_NAME, &selector.name));
-        }
-        if selector.matchers.iter().all(|m| m.matches("")) {
-            return Err(
-                self.fail_at(start, "vector selector must contain at least one non-empty matcher")
-            );
-        }
-        Ok(Expr::Vector(selector))
-    }
-
-    fn matchers(&mut self, selector: &mut Selector) -> Result<()> {
-        while !self.eat("}") {
-            let quoted_name = matches!(
-                (self.peek(), self.peek_after()),
-                (Token::Text(_), Token::Sign("," | "}"))
-            );
-            match self.next() {
-                Token::Text(name) if quoted_name => {
-                    if !selector.name.is_empty() {
-                        return Err(self.fail(format!(
-                            "metric name must not be set twice: \"{}\" or \"{name}\"",
-                            selector.name
-                        )));
-                    }
-                    selector.name = name;
-                }
-                Token::Ident(label) | Token::Text(label) => {
-                    let matcher = self.matcher(&label)?;
-                    selector.matchers.push(matcher);
-                }
-                other => {
-                    self.at -= 1;
-                    return Err(self.fail(format!(
-                        "unexpected {} in label matching, expected identifier or \"}}\"",
-                        other.described()
-                    )));
-                }
-            }
-            if !self.eat(",") && !self.is_sign("}") {
-                let got = self.peek().described();
-                return Err(self.fail(format!(
-                    "unexpected {got} in label matching, expected \",\" or \"}}\""
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn matcher(&mut self, label: &str) -> Result<Matcher> {
-        let op = match self.next() {
-            Token::Sign("=") => MatchOp::Equal,
-            Token::Sign("!=") => MatchOp::NotEqual,
-            Token::Sign("=~") => MatchOp::Regex,
-            Token::Sign("!~") => MatchOp::NotRegex,
-            other => {
-                self.at -= 1;
-                return Err(self.fail(format!(
-                    "unexpected {} in label matching, expected label matching operator",
-                    other.described()
-                )));
-            }
-        };
-        match self.next() {
-            Token::Text(value) => {
-                Matcher::new(op, label, &value).map_err(|error| self.fail(error.to_string()))
-            }
-            other => {
-                self.at -= 1;
-                Err(self.fail(format!(
-                    "unexpected {} in label matching, expected string",
-                    other.described()
-                )))
-            }
-        }
     }
 }

@@ -372,11 +372,12 @@ impl MemSeries {
                 deleted: deleted.clone(),
             })
             .collect();
-        if let (Some((first, open)), Some((last, _))) = (&state.open, state.last) {
-            if *first <= max && last >= min {
-                let data = ChunkBytes::Memory(open.bytes().into());
-                chunks.push(ChunkSource { min: *first, max: last, data, deleted });
-            }
+        if let (Some((first, open)), Some((last, _))) = (&state.open, state.last)
+            && *first <= max
+            && last >= min
+        {
+            let data = ChunkBytes::Memory(open.bytes().into());
+            chunks.push(ChunkSource { min: *first, max: last, data, deleted });
         }
         (!chunks.is_empty()).then(|| SeriesData { labels: self.labels.clone(), chunks })
     }

@@ -52,7 +52,8 @@ pub(crate) fn read(dir: &Path) -> Result<Tombstones, Error> {
     if bytes[..4] != MAGIC.to_be_bytes() {
         return Err(corrupt("invalid magic number"));
     }
-    if sum != crc(body).to_be_bytes() {
+    // The sum leaves the version byte out.
+    if body.is_empty() || sum != crc(&body[1..]).to_be_bytes() {
         return Err(corrupt("checksum did not match"));
     }
     let mut reader = Reader::new(body);
@@ -82,7 +83,7 @@ pub(crate) fn write(dir: &Path, tombstones: &Tombstones) -> Result<(), Error> {
     }
     let mut bytes = MAGIC.to_be_bytes().to_vec();
     bytes.extend_from_slice(&body);
-    bytes.put_u32(crc(&body));
+    bytes.put_u32(crc(&body[1..]));
     let (path, partial) = (dir.join("tombstones"), dir.join("tombstones.tmp"));
     write_synced(&partial, &bytes)?;
     std::fs::rename(&partial, &path).map_err(Error::io("rename", &path))

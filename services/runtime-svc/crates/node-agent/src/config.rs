@@ -18,6 +18,7 @@ pub const DEFAULT_RUNTIME_ENDPOINT: &str = "unix:///run/flotilla/runtime.sock";
 /// `--root-dir`; the process that hosts the agent has flags of those names for other things.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Node agent")]
+#[group(skip)]
 pub struct Config {
     /// How to reach the API server; without it only static pods run
     #[arg(long, value_name = "FILE")]
@@ -128,7 +129,12 @@ impl Config {
             (!key.is_empty()).then(|| (key.to_owned(), value.to_owned()))
         };
         let all = self.node_labels.iter().filter(|text| !text.is_empty());
-        all.map(|text| pair(text).ok_or_else(|| AgentError::Flag(format!("--node-labels: {text:?} is not key=value")))).collect()
+        all.map(|text| {
+            pair(text).ok_or_else(|| {
+                AgentError::Flag(format!("--node-labels: {text:?} is not key=value"))
+            })
+        })
+        .collect()
     }
 
     /// Taints as key, value, effect.
@@ -140,11 +146,16 @@ impl Config {
             let (rest, effect) = text.rsplit_once(':')?;
             let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
             let known = matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute");
-            (known && !key.is_empty()).then(|| (key.to_owned(), value.to_owned(), effect.to_owned()))
+            (known && !key.is_empty())
+                .then(|| (key.to_owned(), value.to_owned(), effect.to_owned()))
         };
         let all = self.register_with_taints.iter().filter(|text| !text.is_empty());
         all.map(|text| {
-            let fail = || AgentError::Flag(format!("--register-with-taints: {text:?} is not key=value:Effect"));
+            let fail = || {
+                AgentError::Flag(format!(
+                    "--register-with-taints: {text:?} is not key=value:Effect"
+                ))
+            };
             taint(text).ok_or_else(fail)
         })
         .collect()

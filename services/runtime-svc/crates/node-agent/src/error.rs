@@ -49,7 +49,9 @@ impl From<AgentError> for ExitError {
     fn from(error: AgentError) -> Self {
         match &error {
             AgentError::Flag(_) | AgentError::Endpoint(_) => Self::usage(error),
-            AgentError::KubeConfig(_) | AgentError::Client(_) | AgentError::Tls(_) => Self::config(error),
+            AgentError::KubeConfig(_) | AgentError::Client(_) | AgentError::Tls(_) => {
+                Self::config(error)
+            }
             AgentError::Task(_) => Self::runtime(error),
             _ => Self::unavailable(error),
         }

@@ -64,7 +64,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
     let node = config.hostname_override.clone().unwrap_or_else(machine::host_name);
     let ip = config.node_ip.unwrap_or_else(machine::node_ip);
     let tls = tls(&config, &node, ip)?;
-    let listener = Listener::bind(&ListenAddr::Tcp(SocketAddr::new(config.kubelet_address, config.kubelet_port))).await?;
+    let listener = Listener::bind(&ListenAddr::Tcp(SocketAddr::new(
+        config.kubelet_address,
+        config.kubelet_port,
+    )))
+    .await?;
     let port = match listener.local_addr() {
         Ok(ListenAddr::Tcp(address)) => {
             tracing::info!(%address, "kubelet API listens");
@@ -94,10 +98,18 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
         settings,
         node,
     });
-    tracing::info!(node = agent.node, ip = agent.node_ip, runtime = config.runtime_endpoint(), "node agent starts");
+    tracing::info!(
+        node = agent.node,
+        ip = agent.node_ip,
+        runtime = config.runtime_endpoint(),
+        "node agent starts"
+    );
     let mut tasks: JoinSet<Result<(), AgentError>> = JoinSet::new();
     let mut finishing = 1;
-    let access = api::Access { token_file: config.kubelet_token_file.clone(), anonymous: config.anonymous_auth };
+    let access = api::Access {
+        token_file: config.kubelet_token_file.clone(),
+        anonymous: config.anonymous_auth,
+    };
     let router = api::router(agent.clone(), access);
     let serving = shutdown.clone();
     tasks.spawn(async move {
@@ -110,7 +122,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
         let proxy = svcproxy::Config { node_name: agent.node.clone(), ..config.proxy.clone() };
         let ending = shutdown.clone();
         finishing += 1;
-        tasks.spawn(async move { svcproxy::run(client, proxy, ending).await.map_err(AgentError::from) });
+        tasks.spawn(
+            async move { svcproxy::run(client, proxy, ending).await.map_err(AgentError::from) },
+        );
     }
     supervise(tasks, finishing, &shutdown).await
 }
@@ -144,7 +158,11 @@ fn spawn_parts(
 /// Waits for the end. A part that ends before it was asked to takes the agent down with it: half an agent is
 /// worse than none, because nothing restarts it.
 /// The `finishing` parts that end by themselves are waited for.
-async fn supervise(mut tasks: JoinSet<Result<(), AgentError>>, finishing: usize, shutdown: &Shutdown) -> Result<(), AgentError> {
+async fn supervise(
+    mut tasks: JoinSet<Result<(), AgentError>>,
+    finishing: usize,
+    shutdown: &Shutdown,
+) -> Result<(), AgentError> {
     let early = tokio::select! {
         () = shutdown.triggered() => None,
         ended = tasks.join_next() => ended,
@@ -168,14 +186,24 @@ async fn supervise(mut tasks: JoinSet<Result<(), AgentError>>, finishing: usize,
 }
 
 fn settings(config: &Config) -> Result<Settings, AgentError> {
-    let size = engine::quantity::value(&config.container_log_max_size).and_then(|size| u64::try_from(size).ok());
+    let size = engine::quantity::value(&config.container_log_max_size)
+        .and_then(|size| u64::try_from(size).ok());
     let size = size.filter(|size| *size > 0);
-    let size = size.ok_or_else(|| AgentError::Flag(format!("--container-log-max-size: {:?} is no size", config.container_log_max_size)))?;
+    let size = size.ok_or_else(|| {
+        AgentError::Flag(format!(
+            "--container-log-max-size: {:?} is no size",
+            config.container_log_max_size
+        ))
+    })?;
     if config.container_log_max_files < 2 {
-        return Err(AgentError::Flag("--container-log-max-files: at least 2 are needed".to_owned()));
+        return Err(AgentError::Flag(
+            "--container-log-max-files: at least 2 are needed".to_owned(),
+        ));
     }
     if config.image_gc_low_threshold > config.image_gc_high_threshold {
-        return Err(AgentError::Flag("--image-gc-low-threshold: it exceeds --image-gc-high-threshold".to_owned()));
+        return Err(AgentError::Flag(
+            "--image-gc-low-threshold: it exceeds --image-gc-high-threshold".to_owned(),
+        ));
     }
     Ok(Settings {
         cluster_dns: config.cluster_dns.iter().map(ToString::to_string).collect(),
@@ -191,8 +219,14 @@ fn settings(config: &Config) -> Result<Settings, AgentError> {
 }
 
 fn folders(config: &Config) -> Result<(), AgentError> {
-    for (flag, path) in [("--agent-root-dir", &config.agent_root_dir), ("--pod-logs-dir", &config.pod_logs_dir)] {
-        std::fs::create_dir_all(path).map_err(|source| AgentError::Folder { flag, path: path.clone(), source })?;
+    for (flag, path) in
+        [("--agent-root-dir", &config.agent_root_dir), ("--pod-logs-dir", &config.pod_logs_dir)]
+    {
+        std::fs::create_dir_all(path).map_err(|source| AgentError::Folder {
+            flag,
+            path: path.clone(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -205,5 +239,10 @@ fn tls(config: &Config, node: &str, ip: IpAddr) -> Result<TlsServer, AgentError>
             certificates::ensure(&dir, node, ip).map_err(AgentError::Certificate)?
         }
     };
-    Ok(TlsServer::load(TlsFiles { cert, key, client_ca: config.client_ca_file.clone(), require_client_cert: false })?)
+    Ok(TlsServer::load(TlsFiles {
+        cert,
+        key,
+        client_ca: config.client_ca_file.clone(),
+        require_client_cert: false,
+    })?)
 }

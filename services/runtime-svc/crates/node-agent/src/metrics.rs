@@ -30,8 +30,16 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let (started, probes) = (Counter::default(), Family::<ProbeLabels, Counter>::default());
-        registry.register("kubelet_started_containers", "Cumulative number of containers started", started.clone());
-        registry.register("prober_probe", "Cumulative number of probes for a container by result", probes.clone());
+        registry.register(
+            "kubelet_started_containers",
+            "Cumulative number of containers started",
+            started.clone(),
+        );
+        registry.register(
+            "prober_probe",
+            "Cumulative number of probes for a container by result",
+            probes.clone(),
+        );
         flotilla_telemetry::register_process_metrics(&mut registry);
         Self { registry: Arc::new(registry), started_containers: started, probes }
     }

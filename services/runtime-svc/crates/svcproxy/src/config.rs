@@ -6,6 +6,7 @@ use thiserror::Error;
 /// Flags of the service proxy; those without `proxy` in their name are kube-proxy's.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Service proxy")]
+#[group(skip)]
 pub struct Config {
     /// Name of the nftables table
     #[arg(long, value_name = "NAME", default_value = "flotilla-svc")]
@@ -34,7 +35,9 @@ pub enum ProxyError {
     #[error("{0}")]
     Flag(String),
     /// There is no usable nft.
-    #[error("cannot run nft: {0}; install nftables, or turn the proxy off with --service-proxy=false")]
+    #[error(
+        "cannot run nft: {0}; install nftables, or turn the proxy off with --service-proxy=false"
+    )]
     NoNft(std::io::Error),
     /// The kernel or nft refused a transaction.
     #[error("nft: {0}")]
@@ -54,11 +57,16 @@ impl Config {
     pub fn check(&self) -> Result<(), ProxyError> {
         let name = &self.proxy_nft_table;
         let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || name.len() > 64 || !name.bytes().all(fine) {
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic())
+            || name.len() > 64
+            || !name.bytes().all(fine)
+        {
             return Err(ProxyError::Flag(format!("--proxy-nft-table: {name:?} is no table name")));
         }
         for cidr in &self.cluster_cidr {
-            let parts = cidr.split_once('/').and_then(|(ip, bits)| Some((ip.parse::<std::net::IpAddr>().ok()?, bits.parse::<u8>().ok()?)));
+            let parts = cidr.split_once('/').and_then(|(ip, bits)| {
+                Some((ip.parse::<std::net::IpAddr>().ok()?, bits.parse::<u8>().ok()?))
+            });
             let fits = parts.is_some_and(|(ip, bits)| bits <= if ip.is_ipv4() { 32 } else { 128 });
             if !fits {
                 return Err(ProxyError::Flag(format!("--cluster-cidr: {cidr:?} is no network")));

@@ -15,7 +15,12 @@ const MAX_MESSAGE: usize = 2000;
 /// # Errors
 /// When it cannot.
 pub async fn check() -> Result<(), ProxyError> {
-    let status = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    let status = Command::new("nft")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await;
     status.map(drop).map_err(ProxyError::NoNft)
 }
 
@@ -47,14 +52,23 @@ pub async fn apply(text: &str) -> Result<(), ProxyError> {
 
 /// Whether the table exists.
 pub async fn has_table(family: Family, table: &str) -> bool {
-    let status = Command::new("nft").args(["list", "chains", family.name()]).stderr(Stdio::null()).output().await;
-    status.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&format!(" {table} {{")))
+    let status = Command::new("nft")
+        .args(["list", "chains", family.name()])
+        .stderr(Stdio::null())
+        .output()
+        .await;
+    status.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).contains(&format!(" {table} {{"))
+    })
 }
 
 /// Makes the kernel show bridged packets to the rules: pods on one bridge answer each other directly, and the
 /// answer must pass the translation again.
 pub fn allow_bridged() {
-    for file in ["/proc/sys/net/bridge/bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"] {
+    for file in [
+        "/proc/sys/net/bridge/bridge-nf-call-iptables",
+        "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+    ] {
         let off = std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "0");
         if let (true, Err(error)) = (off, std::fs::write(file, "1")) {
             tracing::warn!(file, %error, "pods on one bridge may not reach each other through Services");
@@ -66,7 +80,11 @@ pub fn allow_bridged() {
 pub async fn forget_flows(flows: &[Flow]) {
     for flow in flows {
         let mut command = Command::new("conntrack");
-        command.args(["-D", "-p", "udp", "--orig-dst"]).arg(flow.address.to_string()).args(["--dst-nat"]).arg(flow.endpoint.to_string());
+        command
+            .args(["-D", "-p", "udp", "--orig-dst"])
+            .arg(flow.address.to_string())
+            .args(["--dst-nat"])
+            .arg(flow.endpoint.to_string());
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().await;
         if let Err(error) = status {
             tracing::debug!(%error, "no conntrack: UDP flows to an endpoint that is gone end by their timeout");

@@ -43,8 +43,14 @@ pub async fn run(client: Client, config: Config, shutdown: Shutdown) -> Result<(
     host::allow_bridged();
     tracing::info!(table = config.proxy_nft_table, "service proxy starts");
     let (sender, receiver) = mpsc::channel(64);
-    let services = follow::<Service>(client.clone(), "/api/v1/services", sender.clone(), News::Services);
-    let slices = follow::<EndpointSlice>(client, "/apis/discovery.k8s.io/v1/endpointslices", sender, News::Slices);
+    let services =
+        follow::<Service>(client.clone(), "/api/v1/services", sender.clone(), News::Services);
+    let slices = follow::<EndpointSlice>(
+        client,
+        "/apis/discovery.k8s.io/v1/endpointslices",
+        sender,
+        News::Slices,
+    );
     let mut proxy = Proxy::new(config);
     tokio::select! {
         () = shutdown.triggered() => {}
@@ -67,7 +73,12 @@ enum News {
     Slices(Change<EndpointSlice>),
 }
 
-async fn follow<T: DeserializeOwned>(client: Client, path: &str, sender: mpsc::Sender<News>, wrap: fn(Change<T>) -> News) {
+async fn follow<T: DeserializeOwned>(
+    client: Client,
+    path: &str,
+    sender: mpsc::Sender<News>,
+    wrap: fn(Change<T>) -> News,
+) {
     let mut reflector = Reflector::<T>::new(client, path, ListParams::default());
     while sender.send(wrap(reflector.next().await)).await.is_ok() {}
 }
@@ -87,10 +98,16 @@ fn key(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone(), meta.name.clone())
 }
 
-fn note<T>(all: &mut Option<BTreeMap<Key, T>>, change: Change<T>, meta: impl Fn(&T) -> &ObjectMeta) {
+fn note<T>(
+    all: &mut Option<BTreeMap<Key, T>>,
+    change: Change<T>,
+    meta: impl Fn(&T) -> &ObjectMeta,
+) {
     let known = all.get_or_insert_default();
     match change {
-        Change::Replaced(list) => *known = list.into_iter().map(|object| (key(meta(&object)), object)).collect(),
+        Change::Replaced(list) => {
+            *known = list.into_iter().map(|object| (key(meta(&object)), object)).collect()
+        }
         Change::Applied(object) => drop(known.insert(key(meta(&object)), object)),
         Change::Deleted(object) => drop(known.remove(&key(meta(&object)))),
     }

@@ -10,6 +10,7 @@ use flotilla_config::parse_duration;
 /// Settings of the API server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "API server")]
+#[group(skip)]
 pub struct Config {
     /// Client URLs of the etcd v3 store, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
@@ -47,8 +48,8 @@ pub struct Config {
     /// Let requests without credentials in as system:anonymous (they may read health pages and /version)
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub anonymous_auth: bool,
-    /// Authorizers in order: RBAC, Node, AlwaysAllow, AlwaysDeny
-    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    /// Authorizers in order: RBAC, AlwaysAllow, AlwaysDeny
+    #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     pub authorization_mode: Vec<String>,
     /// Range of Service addresses (CIDR)
     #[arg(long, default_value = "10.96.0.0/16")]

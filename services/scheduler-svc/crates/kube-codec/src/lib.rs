@@ -18,7 +18,7 @@ mod unknown;
 
 pub use canonical::{fill, zero_object};
 pub use quantity::Quantity;
-pub use text::{Parsed, TextError, parse_json, parse_yaml};
+pub use text::{Parsed, TextError, parse_json, parse_yaml, yaml};
 pub use time::{micro_time, now, parse_time, seconds_time};
 pub use typed::{TypedError, typed};
 pub use unknown::{Envelope, MAGIC, unwrap_unknown, wrap_unknown};

@@ -24,7 +24,9 @@ enum Format {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum QuantityError {
     /// Shape.
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )]
     Shape,
     /// Suffix.
     #[error("unable to parse quantity's suffix")]
@@ -38,7 +40,16 @@ const NANO: i128 = 1_000_000_000;
 /// Largest value: 2^63-1 units.
 const MAX: i128 = (i64::MAX as i128) * NANO;
 const DECIMAL: &[(&str, i32)] = &[
-    ("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18),
+    ("n", -9),
+    ("u", -6),
+    ("m", -3),
+    ("", 0),
+    ("k", 3),
+    ("M", 6),
+    ("G", 9),
+    ("T", 12),
+    ("P", 15),
+    ("E", 18),
 ];
 const BINARY: &[&str] = &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
@@ -108,7 +119,8 @@ fn scaled(number: &str, base: u32, exponent: i32) -> Result<i128, QuantityError>
     let kept = &digits[..digits.len().min(28)];
     let dropped = (digits.len() - kept.len()) as i64;
     let mantissa: i128 = kept.parse().map_err(|_| QuantityError::Number)?;
-    let ten = 9 - fraction.len() as i64 + dropped + if base == 10 { i64::from(exponent) } else { 0 };
+    let ten =
+        9 - fraction.len() as i64 + dropped + if base == 10 { i64::from(exponent) } else { 0 };
     let two = if base == 2 { exponent.cast_unsigned() } else { 0 };
     let mut value = mantissa;
     let mut inexact = false;
@@ -173,14 +185,32 @@ mod tests {
     #[test]
     fn canonical_forms_are_the_originals() {
         for (text, want) in [
-            ("1000m", "1"), ("0.5", "500m"), ("1024Ki", "1Mi"), ("100000", "100k"), ("1e3", "1e3"), ("1.5Gi", "1536Mi"),
-            ("0", "0"), ("-5Gi", "-5Gi"), ("100Mi", "100Mi"), ("1Ki", "1Ki"), ("512Ki", "512Ki"), ("0.1Mi", "104857600m"),
-            ("110", "110"), ("1e400", "9223372036854775807"), ("1n", "1n"), ("0.0000000001", "1n"), ("12E", "9223372036854775807"),
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1024Ki", "1Mi"),
+            ("100000", "100k"),
+            ("1e3", "1e3"),
+            ("1.5Gi", "1536Mi"),
+            ("0", "0"),
+            ("-5Gi", "-5Gi"),
+            ("100Mi", "100Mi"),
+            ("1Ki", "1Ki"),
+            ("512Ki", "512Ki"),
+            ("0.1Mi", "104857600m"),
+            ("110", "110"),
+            ("1e400", "9223372036854775807"),
+            ("1n", "1n"),
+            ("0.0000000001", "1n"),
+            ("12E", "9223372036854775807"),
         ] {
             if text == "0.1Mi" {
                 continue;
             }
-            assert_eq!(text.parse::<Quantity>().unwrap().to_string().trim_end_matches("e0"), want, "{text}");
+            assert_eq!(
+                text.parse::<Quantity>().unwrap().to_string().trim_end_matches("e0"),
+                want,
+                "{text}"
+            );
         }
         for bad in ["", "x", "1x", "1.2.3", "Mi", "1 Gi", "--1"] {
             assert!(bad.parse::<Quantity>().is_err(), "{bad}");

@@ -58,11 +58,20 @@ pub fn parse_yaml(text: &[u8]) -> Result<Parsed, TextError> {
     Ok(Parsed { value, duplicates: state.duplicates })
 }
 
+/// Writes YAML.
+pub fn yaml(value: &Value) -> String {
+    serde_norway::to_string(value).unwrap_or_default()
+}
+
 fn go_words(text: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".to_owned();
     }
-    let before = text.split(|b| *b == b'\n').take(error.line().saturating_sub(1)).map(|l| l.len() + 1).sum::<usize>();
+    let before = text
+        .split(|b| *b == b'\n')
+        .take(error.line().saturating_sub(1))
+        .map(|l| l.len() + 1)
+        .sum::<usize>();
     let at = before + error.column().saturating_sub(1);
     match text.get(at) {
         Some(byte) if error.is_syntax() => {
@@ -157,7 +166,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(Key(key)) = map.next_key::<Key>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            let path =
+                if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
             if object.contains_key(&key) {
                 self.state.duplicates.push(path.clone());
             }

@@ -26,7 +26,11 @@ struct Decoder<'u> {
 ///
 /// # Errors
 /// When a value does not fit its field.
-pub fn typed(spec: &'static Struct, value: Value, unknown: &mut Vec<String>) -> Result<Value, TypedError> {
+pub fn typed(
+    spec: &'static Struct,
+    value: Value,
+    unknown: &mut Vec<String>,
+) -> Result<Value, TypedError> {
     let Value::Object(mut object) = value else {
         return Err(TypedError(format!(
             "json: cannot unmarshal {} into Go value of type {}",
@@ -53,7 +57,8 @@ struct Path {
 
 impl Path {
     fn key(&self, name: &str, owner: &'static str) -> Self {
-        let join = |base: &str| if base.is_empty() { name.to_owned() } else { format!("{base}.{name}") };
+        let join =
+            |base: &str| if base.is_empty() { name.to_owned() } else { format!("{base}.{name}") };
         Self { full: join(&self.full), plain: join(&self.plain), owner }
     }
 
@@ -73,7 +78,9 @@ impl Decoder<'_> {
         let mut output = Map::new();
         for (key, value) in input {
             let Some((_, field)) = spec.field(&key) else {
-                if !(has_meta && (key == "apiVersion" || key == "kind")) && self.unknown.len() < MAX_REPORTS {
+                if !(has_meta && (key == "apiVersion" || key == "kind"))
+                    && self.unknown.len() < MAX_REPORTS
+                {
                     self.unknown.push(path.key(&key, "").full);
                 }
                 continue;
@@ -99,7 +106,9 @@ impl Decoder<'_> {
         Ok(match (ty, value) {
             (Type::Ptr(inner), value) => return self.value(inner, value, path, field),
             (_, Value::Null) => canonical::zero(ty),
-            (Type::Struct(id), Value::Object(object)) => Value::Object(self.object(id.get(), object, path)?),
+            (Type::Struct(id), Value::Object(object)) => {
+                Value::Object(self.object(id.get(), object, path)?)
+            }
             (Type::List(inner), Value::Array(list)) => self.list(inner, list, path, field)?,
             (Type::Wrap(inner), value) => return self.value(inner, value, path, field),
             (Type::Map(inner), Value::Object(map)) => {
@@ -111,12 +120,15 @@ impl Decoder<'_> {
                 Value::Object(output)
             }
             (Type::Bool, v @ Value::Bool(_)) | (Type::String, v @ Value::String(_)) => v,
-            (Type::Int32 | Type::Int64, Value::Number(n)) => integer(ty, &n).ok_or_else(|| wrong(&Value::Number(n)))?,
+            (Type::Int32 | Type::Int64, Value::Number(n)) => {
+                integer(ty, &n).ok_or_else(|| wrong(&Value::Number(n)))?
+            }
             (Type::Double, v @ Value::Number(_)) => v,
             (Type::Bytes, Value::String(text)) => bytes(&text)?,
-            (Type::Time | Type::MicroTime | Type::Duration | Type::Quantity | Type::IntOrString, v) => {
-                special(ty, v, path)?
-            }
+            (
+                Type::Time | Type::MicroTime | Type::Duration | Type::Quantity | Type::IntOrString,
+                v,
+            ) => special(ty, v, path)?,
             (Type::Raw, v) => v,
             (Type::FieldsV1, v @ Value::Object(_)) => v,
             (_, v) => return Err(wrong(&v)),
@@ -154,7 +166,10 @@ fn bytes(text: &str) -> Result<Value, TypedError> {
     let at = clean.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"+/=".contains(&b)));
     match STANDARD.decode(&clean) {
         Ok(raw) => Ok(Value::String(STANDARD.encode(raw))),
-        Err(_) => Err(TypedError(format!("illegal base64 data at input byte {}", at.unwrap_or(clean.len() / 4 * 4)))),
+        Err(_) => Err(TypedError(format!(
+            "illegal base64 data at input byte {}",
+            at.unwrap_or(clean.len() / 4 * 4)
+        ))),
     }
 }
 
@@ -167,7 +182,8 @@ fn special(ty: &Type, value: Value, path: &Path) -> Result<Value, TypedError> {
         (Type::Quantity, Value::Number(n)) => quantity(&n.to_string()),
         (Type::Quantity, Value::String(text)) => quantity(text),
         (Type::Duration, Value::String(text)) => {
-            let nanos = duration::parse(text).ok_or_else(|| TypedError(format!("time: invalid duration {text:?}")))?;
+            let nanos = duration::parse(text)
+                .ok_or_else(|| TypedError(format!("time: invalid duration {text:?}")))?;
             Ok(Value::String(duration::format(nanos)))
         }
         (Type::Time | Type::MicroTime, Value::String(text)) if text.is_empty() => Ok(Value::Null),
@@ -259,7 +275,8 @@ mod tests {
 
     #[test]
     fn wrong_types_read_as_go_says_them() {
-        let error = typed(deployment(), json!({"spec": {"replicas": "3"}}), &mut Vec::new()).unwrap_err();
+        let error =
+            typed(deployment(), json!({"spec": {"replicas": "3"}}), &mut Vec::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
@@ -271,6 +288,9 @@ mod tests {
         let pod = kube_spec::types().find("core/v1.Pod").unwrap().get();
         let input = json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 0.5, "memory": "1024Ki"}}}]}});
         let output = typed(pod, input, &mut Vec::new()).unwrap();
-        assert_eq!(output["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "500m", "memory": "1Mi"}));
+        assert_eq!(
+            output["spec"]["containers"][0]["resources"]["limits"],
+            json!({"cpu": "500m", "memory": "1Mi"})
+        );
     }
 }

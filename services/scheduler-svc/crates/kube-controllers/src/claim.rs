@@ -43,7 +43,8 @@ pub async fn claim(
                     may_adopt = Some(live.is_some_and(|o| o.metadata.uid == *uid && !o.deleting()));
                 }
                 if may_adopt == Some(true) {
-                    claimed.push(Arc::new(adopt(cluster, (owner_kind, owner), kind, &object).await?));
+                    claimed
+                        .push(Arc::new(adopt(cluster, (owner_kind, owner), kind, &object).await?));
                 }
             }
         }

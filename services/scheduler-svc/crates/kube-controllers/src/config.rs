@@ -11,6 +11,7 @@ use crate::Error;
 /// Settings of all controllers.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Controllers")]
+#[group(skip)]
 pub struct Config {
     /// Controllers to run: `*` all, `name` this one, `-name` not this one.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
@@ -51,10 +52,6 @@ pub struct Config {
     /// Jobs worked on at the same time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_job_syncs: usize,
-
-    /// CronJobs worked on at the same time.
-    #[arg(long, default_value_t = 5)]
-    pub concurrent_cron_job_syncs: usize,
 
     /// Endpoints worked on at the same time.
     #[arg(long, default_value_t = 5)]
@@ -125,7 +122,6 @@ impl Default for Config {
 
 /// Our controllers by kube-controller-manager's names and their short aliases.
 const NAMES: &[(&str, &str)] = &[
-    ("cronjob-controller", "cronjob"),
     ("daemonset-controller", "daemonset"),
     ("deployment-controller", "deployment"),
     ("endpoints-controller", "endpoint"),
@@ -149,6 +145,7 @@ const OTHERS: &[&str] = &[
     "certificatesigningrequest-cleaner-controller",
     "certificatesigningrequest-signing-controller",
     "clusterrole-aggregation-controller",
+    "cronjob-controller",
     "disruption-controller",
     "endpointslice-mirroring-controller",
     "ephemeral-volume-controller",

@@ -20,6 +20,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the namespace is going away: nothing new can be made there, and need not.
+    pub fn is_ending_namespace(&self) -> bool {
+        matches!(self, Self::Api(error) if error.is_status(403)
+            && error.to_string().contains("because it is being terminated"))
+    }
+
     /// Whether the object changed meanwhile: not worth a line in the log, the next try sees it.
     pub fn is_race(&self) -> bool {
         matches!(self, Self::Api(error) if error.is_conflict() || error.is_not_found())

@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::Error;
 use crate::cache::{Event, Key, Kind, Object, known};
 use crate::cluster::{Cluster, Propagation};
 use crate::metrics;
 use crate::queue::Queue;
-use crate::Error;
 
 pub use discovery::{Resource, discover};
 
@@ -130,7 +130,8 @@ impl Collector {
             self.wake_owners(object);
             return;
         };
-        let holds = |o: &Object| o.metadata.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN);
+        let holds =
+            |o: &Object| o.metadata.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN);
         if new.deleting() && holds(new) {
             self.queue.add(item.clone());
         }
@@ -176,7 +177,8 @@ impl Collector {
     /// The owner as the store has it.
     fn find(&self, namespace: &str, owner: &OwnerReference) -> Option<(Kind, Arc<Object>)> {
         let kind = self.kind(owner)?;
-        let object = self.cluster.informers.find(kind)?.get(&Self::owner_key(kind, namespace, owner))?;
+        let object =
+            self.cluster.informers.find(kind)?.get(&Self::owner_key(kind, namespace, owner))?;
         (object.metadata.uid == owner.uid).then_some((kind, object))
     }
 
@@ -200,7 +202,11 @@ impl Collector {
         let owners = self.owners(&object).await?;
         let useless: Vec<&String> = owners.gone.iter().chain(&owners.waiting).collect();
         if owners.solid {
-            return if useless.is_empty() { Ok(()) } else { self.unlink(kind, &object, &useless).await };
+            return if useless.is_empty() {
+                Ok(())
+            } else {
+                self.unlink(kind, &object, &useless).await
+            };
         }
         let waited_for = !owners.waiting.is_empty();
         let has_dependents = !self.dependents(&object.metadata.uid).is_empty();

@@ -73,7 +73,8 @@ mod tests {
             "creationTimestamp": null, "annotations": {}}, "spec": {"containers": [{"name": "c"}]}});
         assert!(same_template(&a, &b));
         assert_eq!(template_hash(&a, None), template_hash(&b, None));
-        let c = json!({"metadata": {"labels": {"app": "y"}}, "spec": {"containers": [{"name": "c"}]}});
+        let c =
+            json!({"metadata": {"labels": {"app": "y"}}, "spec": {"containers": [{"name": "c"}]}});
         assert!(!same_template(&a, &c));
     }
 

@@ -25,6 +25,7 @@ mod pods;
 pub mod queue;
 mod replicaset;
 mod runner;
+mod workloads;
 
 use std::sync::Arc;
 
@@ -111,6 +112,9 @@ fn start_all(tasks: &mut JoinSet<()>, cluster: &Cluster, certificate: Option<Str
     let c = || cluster.clone();
     begin(tasks, deployment::Deployments(c()), config.concurrent_deployment_syncs, cluster);
     begin(tasks, replicaset::ReplicaSets(c()), config.concurrent_replicaset_syncs, cluster);
+    begin(tasks, workloads::DaemonSets(c()), config.concurrent_daemonset_syncs, cluster);
+    begin(tasks, workloads::StatefulSets(c()), config.concurrent_statefulset_syncs, cluster);
+    begin(tasks, workloads::Jobs(c()), config.concurrent_job_syncs, cluster);
     let slices = config.concurrent_service_endpoint_syncs;
     begin(tasks, endpoints::EndpointSlices(c()), slices, cluster);
     begin(tasks, endpoints::Endpoints(c()), config.concurrent_endpoint_syncs, cluster);

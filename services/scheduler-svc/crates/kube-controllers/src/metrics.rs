@@ -61,7 +61,8 @@ impl Collector for Depths {
         let help = "Total number of adds handled by workqueue";
         let mut adds = encoder.encode_descriptor("workqueue_adds", help, None, kind)?;
         for (name, queue) in &queues {
-            ConstCounter::new(queue.depth().added).encode(adds.encode_family(&[("name", *name)])?)?;
+            ConstCounter::new(queue.depth().added)
+                .encode(adds.encode_family(&[("name", *name)])?)?;
         }
         let help = "Total number of retries handled by workqueue";
         let mut retries = encoder.encode_descriptor("workqueue_retries", help, None, kind)?;

@@ -94,7 +94,10 @@ impl PodGc {
             let since = |node: &String, missing: &mut HashMap<String, Instant>| {
                 *missing.entry(node.clone()).or_insert(now)
             };
-            lost.keys().filter(|n| since(n, &mut missing).elapsed() >= QUARANTINE).cloned().collect()
+            lost.keys()
+                .filter(|n| since(n, &mut missing).elapsed() >= QUARANTINE)
+                .cloned()
+                .collect()
         };
         for node in due {
             if self.cluster.live(NODE, &Key::new("", &node)).await?.is_some() {

@@ -69,8 +69,7 @@ pub fn from_template(
     owner: OwnerReference,
 ) -> Object {
     let mut pod = Object::new(POD, namespace, "");
-    let meta: ObjectMeta =
-        serde_json::from_value(template["metadata"].clone()).unwrap_or_default();
+    let meta: ObjectMeta = serde_json::from_value(template["metadata"].clone()).unwrap_or_default();
     pod.metadata.labels = meta.labels;
     pod.metadata.annotations = meta.annotations;
     pod.metadata.finalizers = meta.finalizers;
@@ -101,7 +100,10 @@ mod tests {
             {"ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]},
             {"ports": [{"name": "dns", "containerPort": 54}]}]}}))
         .unwrap();
-        assert_eq!(port(&pod, &json!({"port": 1, "targetPort": "dns", "protocol": "UDP"})), Some(53));
+        assert_eq!(
+            port(&pod, &json!({"port": 1, "targetPort": "dns", "protocol": "UDP"})),
+            Some(53)
+        );
         assert_eq!(port(&pod, &json!({"port": 1, "targetPort": "dns"})), Some(54));
         assert_eq!(port(&pod, &json!({"port": 1, "targetPort": "web"})), None);
         assert_eq!(port(&pod, &json!({"port": 80, "targetPort": 8080})), Some(8080));

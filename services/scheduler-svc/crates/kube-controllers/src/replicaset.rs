@@ -39,8 +39,7 @@ impl Controller for ReplicaSets {
         let selector = claim::selector(&set)?;
         let all = self.0.store(POD).namespace(&key.namespace);
         let candidates = all.into_iter().filter(|p| pods::active(p)).collect();
-        let mine =
-            claim::claim(&self.0, (REPLICA_SET, &set), &selector, POD, candidates).await?;
+        let mine = claim::claim(&self.0, (REPLICA_SET, &set), &selector, POD, candidates).await?;
         let failure = if set.deleting() { None } else { self.scale(&set, &mine).await.err() };
         // What was just made or deleted is in the store already.
         let now_mine: Vec<Arc<Object>> = self
@@ -67,9 +66,10 @@ pub fn owners(cluster: &Cluster, event: &Event, kind: Kind) -> Vec<Key> {
     }
     if let Some(orphan) = event.new.as_ref().filter(|o| o.controller().is_none()) {
         let store = cluster.store(kind);
-        let matching = store.namespace(&orphan.metadata.namespace).into_iter().filter(|w| {
-            claim::selector(w).is_ok_and(|s| s.matches(&orphan.metadata.labels))
-        });
+        let matching = store
+            .namespace(&orphan.metadata.namespace)
+            .into_iter()
+            .filter(|w| claim::selector(w).is_ok_and(|s| s.matches(&orphan.metadata.labels)));
         keys.extend(matching.map(|w| w.key()));
     }
     keys.dedup();
@@ -188,8 +188,11 @@ impl ReplicaSets {
         }
         let mut status = json!({"replicas": mine.len(),
             "observedGeneration": set.metadata.generation});
-        let counts =
-            [("fullyLabeledReplicas", labeled), ("readyReplicas", ready), ("availableReplicas", available)];
+        let counts = [
+            ("fullyLabeledReplicas", labeled),
+            ("readyReplicas", ready),
+            ("availableReplicas", available),
+        ];
         for (name, count) in counts {
             if count > 0 {
                 status[name] = json!(count);
@@ -217,7 +220,8 @@ pub fn comparable(status: Option<&Value>) -> Value {
 }
 
 /// How much the loss of a pod costs; the cheapest goes first.
-type Loss = (bool, u8, bool, i64, std::cmp::Reverse<usize>, i32, std::cmp::Reverse<i64>, i64, String);
+type Loss =
+    (bool, u8, bool, i64, std::cmp::Reverse<usize>, i32, std::cmp::Reverse<i64>, i64, String);
 
 fn loss(pod: &Object, together: &HashMap<String, usize>, now: Timestamp) -> Loss {
     let node = pod.text("/spec/nodeName");
@@ -266,13 +270,19 @@ mod tests {
             "lastTransitionTime": "2020-01-01T00:00:00Z"}]);
         let pods = [
             pod("running", json!({"spec": {"nodeName": "a"}, "status": {"phase": "Running"}})),
-            pod("ready", json!({"spec": {"nodeName": "a"},
-                "status": {"phase": "Running", "conditions": ready}})),
+            pod(
+                "ready",
+                json!({"spec": {"nodeName": "a"},
+                "status": {"phase": "Running", "conditions": ready}}),
+            ),
             pod("pending", json!({"spec": {"nodeName": "a"}, "status": {"phase": "Pending"}})),
             pod("unassigned", json!({"status": {"phase": "Pending"}})),
-            pod("cheap", json!({"metadata": {"annotations":
+            pod(
+                "cheap",
+                json!({"metadata": {"annotations":
                 {"controller.kubernetes.io/pod-deletion-cost": "-5"}},
-                "spec": {"nodeName": "a"}, "status": {"phase": "Running", "conditions": ready}})),
+                "spec": {"nodeName": "a"}, "status": {"phase": "Running", "conditions": ready}}),
+            ),
         ];
         let mut sorted: Vec<&Object> = pods.iter().collect();
         sorted.sort_by_cached_key(|p| loss(p, &HashMap::new(), Timestamp::now()));

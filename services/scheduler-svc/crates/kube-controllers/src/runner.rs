@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::Error;
 use crate::cache::{Event, Key, Kind};
 use crate::cluster::Cluster;
 use crate::metrics;
 use crate::queue::Queue;
-use crate::Error;
 
 /// When a key is to be worked on again without any event: after this long, or not at all.
 pub type Again = Option<Duration>;
@@ -88,6 +88,7 @@ fn settle(name: &'static str, queue: &Queue<Key>, key: &Key, result: Result<Agai
                 queue.add_after(key.clone(), pause);
             }
         }
+        Err(error) if error.is_ending_namespace() => queue.forget(key),
         Err(error) if error.is_race() => {
             tracing::debug!(controller = name, %key, %error, "changed meanwhile");
             queue.retry(key.clone());

@@ -191,7 +191,7 @@ fn discovery(path: &str) -> Option<Value> {
         })
         .collect();
     let version = path.trim_start_matches("/apis/").trim_start_matches("/api/");
-    (!resources.is_empty()).then(|| {
-        json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources})
-    })
+    (!resources.is_empty()).then(
+        || json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources}),
+    )
 }

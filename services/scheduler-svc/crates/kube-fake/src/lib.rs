@@ -51,7 +51,8 @@ impl FakeApi {
     /// # Panics
     /// When no port can be bound.
     pub async fn start() -> Self {
-        let shared = Arc::new(Shared { state: Mutex::new(State::new()), version: watch::channel(0).0 });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(State::new()), version: watch::channel(0).0 });
         for name in ["default", "kube-system"] {
             let namespace = json!({"metadata": {"name": name}});
             shared.write(|s| s.create("/api/v1/namespaces", namespace)).expect("names are new");

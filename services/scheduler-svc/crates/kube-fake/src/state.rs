@@ -53,13 +53,7 @@ fn now() -> String {
 
 impl State {
     pub(crate) fn new() -> Self {
-        Self {
-            version: 1,
-            compacted: 0,
-            objects: BTreeMap::new(),
-            log: Vec::new(),
-            generated: 0,
-        }
+        Self { version: 1, compacted: 0, objects: BTreeMap::new(), log: Vec::new(), generated: 0 }
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -107,7 +101,9 @@ impl State {
         if target.kind.namespaced {
             let parent = self.get(&format!("/api/v1/namespaces/{namespace}"))?;
             if parent["metadata"].get("deletionTimestamp").is_some() {
-                let message = format!("namespace {namespace} is being terminated");
+                let message = format!(
+                    "unable to create new content in namespace {namespace} because it is being terminated"
+                );
                 return Err(Failure(403, "Forbidden", message));
             }
             object["metadata"]["namespace"] = json!(namespace);
@@ -202,10 +198,8 @@ impl State {
         let space = target.kind.plural == "namespaces"
             && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         let gone = meta.get("deletionTimestamp").is_some() && !held && !grace && !space;
-        let key = (
-            target.namespace.clone().unwrap_or_default(),
-            target.name.clone().unwrap_or_default(),
-        );
+        let key =
+            (target.namespace.clone().unwrap_or_default(), target.name.clone().unwrap_or_default());
         let action = if gone { "DELETED" } else { "MODIFIED" };
         self.store(target.collection(), key, action, object)
     }
@@ -221,7 +215,8 @@ impl State {
         let target = Target::parse(path).ok_or_else(|| not_found(path))?;
         let mut pod = self.find(&target).cloned().ok_or_else(|| not_found(path))?;
         if !text(&pod, "/spec/nodeName").is_empty() {
-            let message = format!("pod {} is already assigned to a node", text(&pod, "/metadata/name"));
+            let message =
+                format!("pod {} is already assigned to a node", text(&pod, "/metadata/name"));
             return Err(Failure(409, "Conflict", message));
         }
         if pod["metadata"].get("deletionTimestamp").is_some() {
@@ -240,7 +235,8 @@ impl State {
         if !uid.is_empty() && uid != text(&object, "/metadata/uid") {
             return Err(Failure(409, "Conflict", "the uid differs".to_owned()));
         }
-        let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let mut finalizers =
+            object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         let add = match text(options, "/propagationPolicy") {
             "Foreground" => Some(json!("foregroundDeletion")),
             "Orphan" => Some(json!("orphan")),

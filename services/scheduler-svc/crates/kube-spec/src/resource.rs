@@ -53,12 +53,20 @@ pub struct Resource {
 impl Resource {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `pods` or `deployments.apps`, as messages name the resource.
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// The message of one object.
@@ -96,7 +104,11 @@ pub fn resources() -> &'static [Resource] {
 const GPU: &[&str] = &["get", "patch", "update"];
 const CREATE: &[&str] = &["create"];
 
-const fn sub(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
+const fn sub(
+    name: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+) -> Subresource {
     Subresource { name, group: "", version: "", kind, verbs }
 }
 
@@ -128,8 +140,18 @@ macro_rules! resource {
 macro_rules! review {
     ($group:literal, $plural:literal, $singular:literal, $kind:literal, $namespaced:literal, $package:literal) => {
         Resource {
-            group: $group, version: "v1", plural: $plural, singular: $singular, kind: $kind, namespaced: $namespaced,
-            short: &[], categories: &[], storage: "", verbs: CREATE, subresources: &[], package: $package,
+            group: $group,
+            version: "v1",
+            plural: $plural,
+            singular: $singular,
+            kind: $kind,
+            namespaced: $namespaced,
+            short: &[],
+            categories: &[],
+            storage: "",
+            verbs: CREATE,
+            subresources: &[],
+            package: $package,
         }
     };
 }
@@ -197,8 +219,18 @@ static RESOURCES: &[Resource] = &[
 
 const fn review_binding() -> Resource {
     Resource {
-        group: "", version: "v1", plural: "bindings", singular: "binding", kind: "Binding", namespaced: true,
-        short: &[], categories: &[], storage: "", verbs: CREATE, subresources: &[], package: "core/v1",
+        group: "",
+        version: "v1",
+        plural: "bindings",
+        singular: "binding",
+        kind: "Binding",
+        namespaced: true,
+        short: &[],
+        categories: &[],
+        storage: "",
+        verbs: CREATE,
+        subresources: &[],
+        package: "core/v1",
     }
 }
 

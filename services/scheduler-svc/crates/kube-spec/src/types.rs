@@ -219,7 +219,13 @@ fn load(text: &'static str) -> Types {
     }
     let mut list: Vec<Struct> = order
         .iter()
-        .map(|name| Struct { name, fields: Vec::new(), atomic: false, by_name: HashMap::new(), by_number: Vec::new() })
+        .map(|name| Struct {
+            name,
+            fields: Vec::new(),
+            atomic: false,
+            by_name: HashMap::new(),
+            by_number: Vec::new(),
+        })
         .collect();
     let mut current = 0;
     for line in text.lines() {
@@ -249,7 +255,8 @@ fn index_names(list: &mut [Struct]) {
                 }
             }
         }
-        let mut numbered: Vec<usize> = (0..list[i].fields.len()).filter(|f| list[i].fields[*f].number != 0).collect();
+        let mut numbered: Vec<usize> =
+            (0..list[i].fields.len()).filter(|f| list[i].fields[*f].number != 0).collect();
         numbered.sort_by_key(|f| list[i].fields[*f].number);
         list[i].by_name = by_name;
         list[i].by_number = numbered;
@@ -337,7 +344,13 @@ fn parse_type(
         name => {
             // Types without fields have no entry of their own.
             let id = *names.entry(name).or_insert_with(|| {
-                list.push(Struct { name, fields: Vec::new(), atomic: false, by_name: HashMap::new(), by_number: Vec::new() });
+                list.push(Struct {
+                    name,
+                    fields: Vec::new(),
+                    atomic: false,
+                    by_name: HashMap::new(),
+                    by_number: Vec::new(),
+                });
                 StructId(list.len() - 1)
             });
             Type::Struct(id)

@@ -293,7 +293,11 @@ fn class(pod: &Pod, columns: &mut Columns) -> Result<Class, String> {
     let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
     let mut ports = Vec::new();
     for port in spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports) {
-        let number = if spec.host_network && port.host_port == 0 { port.container_port } else { port.host_port };
+        let number = if spec.host_network && port.host_port == 0 {
+            port.container_port
+        } else {
+            port.host_port
+        };
         if number > 0 {
             let any = matches!(port.host_ip.as_str(), "" | "0.0.0.0" | "::");
             let ip = if any { String::new() } else { port.host_ip.clone() };
@@ -319,7 +323,11 @@ fn class(pod: &Pod, columns: &mut Columns) -> Result<Class, String> {
 /// An image name with its tag.
 pub fn image_name(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or_default();
-    if last.contains(':') || last.contains('@') { image.to_owned() } else { format!("{image}:latest") }
+    if last.contains(':') || last.contains('@') {
+        image.to_owned()
+    } else {
+        format!("{image}:latest")
+    }
 }
 
 type Sums = BTreeMap<usize, i64>;

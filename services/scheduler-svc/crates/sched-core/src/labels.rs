@@ -146,18 +146,23 @@ mod tests {
 
     #[test]
     fn selector_matches_as_the_api_says() {
-        let labels: Labels = [("app", "web"), ("tier", "1")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into();
+        let labels: Labels =
+            [("app", "web"), ("tier", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let cases = [
             (json!(null), false),
             (json!({}), true),
             (json!({"matchLabels": {"app": "web"}}), true),
             (json!({"matchLabels": {"app": "db"}}), false),
-            (json!({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["1"]}]}), true),
+            (
+                json!({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["1"]}]}),
+                true,
+            ),
             (json!({"matchExpressions": [{"key": "x", "operator": "Exists"}]}), false),
             (json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}), true),
-            (json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "web"]}]}), true),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "web"]}]}),
+                true,
+            ),
         ];
         for (selector, want) in cases {
             assert_eq!(Selector::parse(&selector).unwrap().matches(&labels), want, "{selector}");

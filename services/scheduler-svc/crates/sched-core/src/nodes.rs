@@ -49,9 +49,71 @@ pub struct Nodes {
     /// Nodes that have an image.
     spread: HashMap<String, usize>,
     image_epoch: u64,
+    topologies: Vec<Topology>,
+}
+
+/// The domains of one topology label.
+#[derive(Debug, Clone)]
+struct Topology {
+    key: String,
+    ids: HashMap<String, u32>,
+    /// By slot; 0 where the node has no such label.
+    of: Vec<u32>,
+}
+
+impl Topology {
+    fn look(&mut self, slot: usize, row: &Row) {
+        let value = row.labels.get(&self.key).filter(|_| row.present);
+        self.of[slot] = value.map_or(0, |value| {
+            if let Some(id) = self.ids.get(value) {
+                return *id;
+            }
+            let id = self.ids.len() as u32 + 1;
+            self.ids.insert(value.clone(), id);
+            id
+        });
+    }
 }
 
 impl Nodes {
+    /// Number of a topology label, to ask for domains with; domains are kept from the first call on.
+    pub fn topology(&mut self, key: &str) -> usize {
+        if let Some(known) = self.topologies.iter().position(|t| t.key == key) {
+            let topology = &mut self.topologies[known];
+            if topology.ids.len() > 2 * self.rows.len() + 64 {
+                // Mostly domains of nodes that are gone.
+                topology.ids.clear();
+                for (slot, row) in self.rows.iter().enumerate() {
+                    topology.look(slot, row);
+                }
+            }
+            return known;
+        }
+        let of = vec![0; self.rows.len()];
+        let mut topology = Topology { key: key.to_owned(), ids: HashMap::new(), of };
+        for (slot, row) in self.rows.iter().enumerate() {
+            topology.look(slot, row);
+        }
+        self.topologies.push(topology);
+        self.topologies.len() - 1
+    }
+
+    /// Domain of a node: 0 for none, else at most [`Nodes::domains`].
+    pub fn domain(&self, topology: usize, slot: usize) -> usize {
+        self.topologies[topology].of[slot] as usize
+    }
+
+    /// Highest number of a domain.
+    pub fn domains(&self, topology: usize) -> usize {
+        self.topologies[topology].ids.len()
+    }
+
+    fn look(&mut self, slot: usize) {
+        for topology in &mut self.topologies {
+            topology.look(slot, &self.rows[slot]);
+        }
+    }
+
     /// Number of slots, used or not.
     pub fn slots(&self) -> usize {
         self.rows.len()
@@ -108,6 +170,7 @@ impl Nodes {
                 self.rows.push(row);
                 let columns = self.allocatable.iter_mut().chain(&mut self.requested);
                 columns.chain(&mut self.scored).for_each(|column| column.push(0));
+                self.topologies.iter_mut().for_each(|topology| topology.of.push(0));
                 self.rows.len() - 1
             }
         };
@@ -156,6 +219,9 @@ impl Nodes {
             self.present += 1;
             self.image_epoch += 1;
         }
+        if relabeled {
+            self.look(slot);
+        }
         Ok((slot, relabeled))
     }
 
@@ -192,6 +258,7 @@ impl Nodes {
             self.allocatable.iter_mut().for_each(|table| table[slot] = 0);
             self.present -= 1;
             self.image_epoch += 1;
+            self.look(slot);
         }
         self.release(slot);
         Some(slot)

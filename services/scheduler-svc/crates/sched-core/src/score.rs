@@ -65,9 +65,8 @@ pub fn balanced(nodes: &Nodes, slot: usize, class: &Class) -> i64 {
     if class.requests.is_empty() {
         return 0;
     }
-    let request = |column| {
-        class.requests.iter().find(|(c, _)| *c == column).map_or(0, |(_, amount)| *amount)
-    };
+    let request =
+        |column| class.requests.iter().find(|(c, _)| *c == column).map_or(0, |(_, amount)| *amount);
     let mut fractions = [0.0_f64; 2];
     let mut count = 0;
     for column in [CPU, MEMORY] {

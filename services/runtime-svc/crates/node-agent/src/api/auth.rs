@@ -30,7 +30,9 @@ impl Access {
         if !peer.remote.is_some_and(|remote| remote.ip().to_canonical().is_loopback()) {
             return false;
         }
-        let Some(given) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else { return self.anonymous };
+        let Some(given) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
+            return self.anonymous;
+        };
         let known = self.token_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
         known.is_some_and(|known| same(known.trim().as_bytes(), given.as_bytes()))
     }
@@ -43,8 +45,12 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 /// Lets a request through, or answers 401.
 pub async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let allowed = request.extensions().get::<PeerInfo>().is_some_and(|peer| access.allows(peer, authorization));
+    let authorization =
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let allowed = request
+        .extensions()
+        .get::<PeerInfo>()
+        .is_some_and(|peer| access.allows(peer, authorization));
     if !allowed {
         return Failure(StatusCode::UNAUTHORIZED, "Unauthorized".to_owned()).into_response();
     }

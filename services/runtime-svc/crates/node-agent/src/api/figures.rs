@@ -25,7 +25,11 @@ pub async fn own(State(agent): State<Arc<Agent>>) -> Response {
     let mut body = flotilla_telemetry::encode_text(&agent.metrics.registry);
     let pods = agent.pods.read();
     let running = pods.values().filter(|pod| pod.status.phase == "Running").count();
-    let containers = pods.values().flat_map(|pod| &pod.status.container_statuses).filter(|s| s.state.running.is_some()).count();
+    let containers = pods
+        .values()
+        .flat_map(|pod| &pod.status.container_statuses)
+        .filter(|s| s.state.running.is_some())
+        .count();
     // Writing to a String cannot fail.
     let _ = write!(
         body,
@@ -59,7 +63,9 @@ struct Usage {
 async fn usages(agent: &Agent) -> Result<Vec<Usage>, Failure> {
     let stats = agent.cri.container_stats().await.map_err(|status| Failure::of_runtime(&status))?;
     let mut all: Vec<Usage> = stats.into_iter().filter_map(|stats| usage(agent, stats)).collect();
-    all.sort_by(|a, b| (&a.namespace, &a.pod, &a.container).cmp(&(&b.namespace, &b.pod, &b.container)));
+    all.sort_by(|a, b| {
+        (&a.namespace, &a.pod, &a.container).cmp(&(&b.namespace, &b.pod, &b.container))
+    });
     Ok(all)
 }
 
@@ -67,10 +73,23 @@ fn usage(agent: &Agent, stats: cri::ContainerStats) -> Option<Usage> {
     let attributes = stats.attributes?;
     let label = |name: &str| attributes.labels.get(name).cloned();
     let (uid, container) = (label(names::POD_UID)?, label(names::CONTAINER_NAME)?);
-    let (cpu, memory, fs) = (stats.cpu.unwrap_or_default(), stats.memory.unwrap_or_default(), stats.writable_layer.unwrap_or_default());
+    let (cpu, memory, fs) = (
+        stats.cpu.unwrap_or_default(),
+        stats.memory.unwrap_or_default(),
+        stats.writable_layer.unwrap_or_default(),
+    );
     let number = |value: Option<cri::UInt64Value>| value.map_or(0, |v| v.value);
     let pods = agent.pods.read();
-    let started = pods.get(&uid).and_then(|pod| pod.status.container(&container)?.state.running.as_ref()?.started_at.as_deref().and_then(time::parse));
+    let started = pods.get(&uid).and_then(|pod| {
+        pod.status
+            .container(&container)?
+            .state
+            .running
+            .as_ref()?
+            .started_at
+            .as_deref()
+            .and_then(time::parse)
+    });
     // Figures of runs that ended are left out.
     let started = started?;
     Some(Usage {
@@ -96,7 +115,13 @@ fn usage(agent: &Agent, stats: cri::ContainerStats) -> Option<Usage> {
 struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str, rows: impl Iterator<Item = (String, f64, i64)>) {
+    fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        rows: impl Iterator<Item = (String, f64, i64)>,
+    ) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value, at) in rows {
             let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
@@ -125,18 +150,67 @@ pub async fn resource(State(agent): State<Arc<Agent>>) -> Response {
     };
     let node = machine::usage(agent.paths.root());
     let now = time::now();
-    let row = |u: &Usage, value: f64| (format!("container=\"{}\",namespace=\"{}\",pod=\"{}\"", u.container, u.namespace, u.pod), value, u.at);
+    let row = |u: &Usage, value: f64| {
+        (
+            format!(
+                "container=\"{}\",namespace=\"{}\",pod=\"{}\"",
+                u.container, u.namespace, u.pod
+            ),
+            value,
+            u.at,
+        )
+    };
     let mut out = Text(String::new());
     let seconds = |nanos: u64| nanos as f64 / 1e9;
-    out.family("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds", all.iter().map(|u| row(u, seconds(u.cpu_nanos))));
-    out.family("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes", all.iter().map(|u| row(u, u.working_set as f64)));
-    out.family("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds", all.iter().map(|u| row(u, u.started as f64 / 1e9)));
-    out.family("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds", std::iter::once((String::new(), seconds(node.cpu_nanos), now)));
-    out.family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes", std::iter::once((String::new(), node.memory_working_set as f64, now)));
-    let cpu = sums(&all, |u| u.cpu_nanos).into_iter().map(|(labels, nanos, at)| (labels, nanos / 1e9, at));
-    out.family("pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds", cpu);
-    out.family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes", sums(&all, |u| u.working_set).into_iter());
-    let _ = writeln!(out.0, "# HELP resource_scrape_error 1 if there was an error while getting container metrics, 0 otherwise\n# TYPE resource_scrape_error gauge\nresource_scrape_error {error}");
+    out.family(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+        all.iter().map(|u| row(u, seconds(u.cpu_nanos))),
+    );
+    out.family(
+        "container_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the container in bytes",
+        all.iter().map(|u| row(u, u.working_set as f64)),
+    );
+    out.family(
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds",
+        all.iter().map(|u| row(u, u.started as f64 / 1e9)),
+    );
+    out.family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the node in core-seconds",
+        std::iter::once((String::new(), seconds(node.cpu_nanos), now)),
+    );
+    out.family(
+        "node_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the node in bytes",
+        std::iter::once((String::new(), node.memory_working_set as f64, now)),
+    );
+    let cpu = sums(&all, |u| u.cpu_nanos)
+        .into_iter()
+        .map(|(labels, nanos, at)| (labels, nanos / 1e9, at));
+    out.family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the pod in core-seconds",
+        cpu,
+    );
+    out.family(
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the pod in bytes",
+        sums(&all, |u| u.working_set).into_iter(),
+    );
+    let _ = writeln!(
+        out.0,
+        "# HELP resource_scrape_error 1 if there was an error while getting container metrics, 0 otherwise\n# TYPE resource_scrape_error gauge\nresource_scrape_error {error}"
+    );
     text(out.0)
 }
 
@@ -144,27 +218,69 @@ pub async fn resource(State(agent): State<Arc<Agent>>) -> Response {
 pub async fn cadvisor(State(agent): State<Arc<Agent>>) -> Result<Response, Failure> {
     let all = usages(&agent).await?;
     let row = |u: &Usage, value: f64| {
-        let labels = format!("container=\"{}\",id=\"/{}\",image=\"\",name=\"{}\",namespace=\"{}\",pod=\"{}\"", u.container, u.id, u.id, u.namespace, u.pod);
+        let labels = format!(
+            "container=\"{}\",id=\"/{}\",image=\"\",name=\"{}\",namespace=\"{}\",pod=\"{}\"",
+            u.container, u.id, u.id, u.namespace, u.pod
+        );
         (labels, value, u.at)
     };
     type Figure = (&'static str, &'static str, &'static str, fn(&Usage) -> f64);
     let figures: [Figure; 8] = [
-        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", |u| u.cpu_nanos as f64 / 1e9),
-        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |u| u.working_set as f64),
-        ("container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of when it was accessed", |u| u.usage as f64),
+        (
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed in seconds.",
+            |u| u.cpu_nanos as f64 / 1e9,
+        ),
+        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |u| {
+            u.working_set as f64
+        }),
+        (
+            "container_memory_usage_bytes",
+            "gauge",
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            |u| u.usage as f64,
+        ),
         ("container_memory_rss", "gauge", "Size of RSS in bytes.", |u| u.rss as f64),
-        ("container_memory_failures_total", "counter", "Cumulative count of memory allocation failures.", |u| u.faults as f64),
-        ("container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container on this filesystem.", |u| u.fs_bytes as f64),
-        ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.", |u| u.started as f64 / 1e9),
-        ("container_last_seen", "gauge", "Last time a container was seen by the exporter", |u| (u.at / 1_000_000_000) as f64),
+        (
+            "container_memory_failures_total",
+            "counter",
+            "Cumulative count of memory allocation failures.",
+            |u| u.faults as f64,
+        ),
+        (
+            "container_fs_usage_bytes",
+            "gauge",
+            "Number of bytes that are consumed by the container on this filesystem.",
+            |u| u.fs_bytes as f64,
+        ),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds.",
+            |u| u.started as f64 / 1e9,
+        ),
+        ("container_last_seen", "gauge", "Last time a container was seen by the exporter", |u| {
+            (u.at / 1_000_000_000) as f64
+        }),
     ];
     let mut out = Text(String::new());
     for (name, kind, help, value) in figures {
         out.family(name, kind, help, all.iter().map(|u| row(u, value(u))));
     }
     let now = time::now();
-    out.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.", std::iter::once((String::new(), agent.machine.cpus as f64, now)));
-    out.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.", std::iter::once((String::new(), agent.machine.memory as f64, now)));
+    out.family(
+        "machine_cpu_cores",
+        "gauge",
+        "Number of logical CPU cores.",
+        std::iter::once((String::new(), agent.machine.cpus as f64, now)),
+    );
+    out.family(
+        "machine_memory_bytes",
+        "gauge",
+        "Amount of memory installed on the machine.",
+        std::iter::once((String::new(), agent.machine.memory as f64, now)),
+    );
     Ok(text(out.0))
 }
 

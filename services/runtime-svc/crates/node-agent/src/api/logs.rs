@@ -40,51 +40,87 @@ pub async fn container_logs(
     };
     let run = run(&agent, &found, &container, params.flag(&["previous"])).await?;
     let seconds = params.number("sinceSeconds").map_err(bad)?;
-    let since = seconds.map(|seconds| time::now() - i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000));
+    let since = seconds.map(|seconds| {
+        time::now() - i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)
+    });
     let since_time = params.get("sinceTime").filter(|text| !text.is_empty());
-    let since_time = since_time.map(|text| time::parse(text).ok_or_else(|| bad(format!("invalid sinceTime: {text:?}")))).transpose()?;
+    let since_time = since_time
+        .map(|text| time::parse(text).ok_or_else(|| bad(format!("invalid sinceTime: {text:?}"))))
+        .transpose()?;
     let stream = match params.get("stream") {
         Some("Stdout") => Some("stdout".to_owned()),
         Some("Stderr") => Some("stderr".to_owned()),
         _ => None,
     };
     let limit = params.number("limitBytes").map_err(bad)?;
-    let filter = LogFilter { since: since.or(since_time), timestamps: params.flag(&["timestamps"]), stream, limit };
-    let tail = params.number("tailLines").map_err(bad)?.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
+    let filter = LogFilter {
+        since: since.or(since_time),
+        timestamps: params.flag(&["timestamps"]),
+        stream,
+        limit,
+    };
+    let tail = params
+        .number("tailLines")
+        .map_err(bad)?
+        .map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
     let path = PathBuf::from(&run.log_path);
     let file = File::open(&path).await.map_err(|error| {
-        Failure(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to open log file {:?}: {error}", run.log_path))
+        Failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("failed to open log file {:?}: {error}", run.log_path),
+        )
     })?;
     let follow = params.flag(&["follow"]) && run.state == RunState::Running;
     let follow = follow.then(|| (agent.clone(), found.uid().to_owned(), run.id.clone()));
     let (sender, receiver) = mpsc::channel(4);
-    let reader = Reader { file, path, writer: LogWriter::new(filter), sender, follow, buffer: Vec::new() };
+    let reader =
+        Reader { file, path, writer: LogWriter::new(filter), sender, follow, buffer: Vec::new() };
     tokio::spawn(async move {
         if let Err(error) = reader.run(tail).await {
             tracing::debug!(%error, "log reading ended early");
         }
     });
-    Ok(([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(ReceiverStream::new(receiver))).into_response())
+    Ok(([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(ReceiverStream::new(receiver)))
+        .into_response())
 }
 
 async fn run(agent: &Agent, pod: &Pod, container: &str, previous: bool) -> Result<Run, Failure> {
     let bad = |text: String| Failure(StatusCode::BAD_REQUEST, text);
     let name = &pod.metadata.name;
     if pod.container(container).is_none() {
-        return Err(Failure(StatusCode::NOT_FOUND, format!("container {container:?} not found in pod {name:?}")));
+        return Err(Failure(
+            StatusCode::NOT_FOUND,
+            format!("container {container:?} not found in pod {name:?}"),
+        ));
     }
     let seen = agent.cri.observe(pod.uid()).await.map_err(|status| Failure::of_runtime(&status))?;
     let mut runs = seen.runs.into_iter().filter(|run| run.name == container);
     if previous {
         let found = runs.filter(|run| run.state == RunState::Exited);
-        let current_ended = pod.status.container(container).is_some_and(|s| s.last_state.terminated.is_some() && s.state.waiting.is_some());
+        let current_ended = pod
+            .status
+            .container(container)
+            .is_some_and(|s| s.last_state.terminated.is_some() && s.state.waiting.is_some());
         let mut found = found;
         // While a container waits for its next run, the ended run is the previous one.
-        let wanted = if current_ended { found.next() } else { found.find(|run| Some(run.attempt) < latest_attempt(pod, container)) };
-        return wanted.ok_or_else(|| bad(format!("previous terminated container {container:?} in pod {name:?} not found")));
+        let wanted = if current_ended {
+            found.next()
+        } else {
+            found.find(|run| Some(run.attempt) < latest_attempt(pod, container))
+        };
+        return wanted.ok_or_else(|| {
+            bad(format!("previous terminated container {container:?} in pod {name:?} not found"))
+        });
     }
-    let reason = pod.status.container(container).and_then(|s| s.state.waiting.as_ref()).map(|w| w.reason.clone()).unwrap_or_default();
-    runs.find(|run| run.state != RunState::Created).ok_or_else(|| bad(format!("container {container:?} in pod {name:?} is waiting to start: {reason}")))
+    let reason = pod
+        .status
+        .container(container)
+        .and_then(|s| s.state.waiting.as_ref())
+        .map(|w| w.reason.clone())
+        .unwrap_or_default();
+    runs.find(|run| run.state != RunState::Created).ok_or_else(|| {
+        bad(format!("container {container:?} in pod {name:?} is waiting to start: {reason}"))
+    })
 }
 
 fn latest_attempt(pod: &Pod, container: &str) -> Option<u32> {
@@ -142,7 +178,9 @@ impl Reader {
             let mut out = Vec::new();
             let mut more = true;
             let mut start = 0;
-            while let (true, Some(end)) = (more, self.buffer[start..].iter().position(|b| *b == b'\n')) {
+            while let (true, Some(end)) =
+                (more, self.buffer[start..].iter().position(|b| *b == b'\n'))
+            {
                 more = self.writer.write(&self.buffer[start..start + end], &mut out);
                 start += end + 1;
             }
@@ -173,9 +211,19 @@ impl Reader {
         let pods = agent.pods.read();
         let Some(pod) = pods.get(uid) else { return false };
         let status = &pod.status;
-        let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).chain(&status.ephemeral_container_statuses);
+        let mut all = status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses)
+            .chain(&status.ephemeral_container_statuses);
         // A status may lag behind a container that just started.
-        !all.any(|s| s.container_id.ends_with(id.as_str()) && s.state.terminated.is_some() || s.last_state.terminated.as_ref().is_some_and(|t| t.container_id.ends_with(id.as_str())))
+        !all.any(|s| {
+            s.container_id.ends_with(id.as_str()) && s.state.terminated.is_some()
+                || s.last_state
+                    .terminated
+                    .as_ref()
+                    .is_some_and(|t| t.container_id.ends_with(id.as_str()))
+        })
     }
 }
 

@@ -41,7 +41,10 @@ pub fn router(agent: Arc<Agent>, access: Access) -> Router {
         .route("/stats/summary", get(figures::summary))
         .route("/configz", get(configz))
         .layer(axum::middleware::from_fn_with_state(Arc::new(access), auth::check));
-    Router::new().route("/healthz", get(|| std::future::ready("ok"))).merge(guarded).with_state(agent)
+    Router::new()
+        .route("/healthz", get(|| std::future::ready("ok")))
+        .merge(guarded)
+        .with_state(agent)
 }
 
 /// A failure of the kubelet API: status and text.
@@ -50,7 +53,8 @@ pub struct Failure(pub StatusCode, pub String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{}\n", self.1)).into_response()
+        (self.0, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{}\n", self.1))
+            .into_response()
     }
 }
 

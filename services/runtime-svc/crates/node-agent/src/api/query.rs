@@ -9,9 +9,16 @@ pub struct Params(Vec<(String, String)>);
 impl Params {
     /// Reads `a=1&b=x%20y`.
     pub fn parse(query: Option<&str>) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+        };
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
     }
 
     /// The first value of a parameter.
@@ -26,7 +33,10 @@ impl Params {
 
     /// Whether one of the names is switched on.
     pub fn flag(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.get(name).is_some_and(|value| matches!(value, "1" | "t" | "true" | "True" | "TRUE")))
+        names.iter().any(|name| {
+            self.get(name)
+                .is_some_and(|value| matches!(value, "1" | "t" | "true" | "True" | "TRUE"))
+        })
     }
 
     /// A number.
@@ -35,7 +45,9 @@ impl Params {
     /// Names the parameter that is none.
     pub fn number(&self, name: &str) -> Result<Option<u64>, String> {
         let value = self.get(name).filter(|value| !value.is_empty());
-        value.map(|value| value.parse().map_err(|_| format!("invalid {name}: {value:?}"))).transpose()
+        value
+            .map(|value| value.parse().map_err(|_| format!("invalid {name}: {value:?}")))
+            .transpose()
     }
 }
 

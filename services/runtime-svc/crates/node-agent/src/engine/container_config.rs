@@ -21,7 +21,8 @@ const MASKED: &[&str] = &[
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What the node prepared for a container.
 #[derive(Debug, Clone, Default)]
@@ -60,12 +61,21 @@ pub enum ImageUser {
 ///
 /// # Errors
 /// When the container may not run as it asks; the text is its waiting message.
-pub fn container_config(pod: &Pod, container: &Container, facts: ContainerFacts) -> Result<cri::ContainerConfig, String> {
+pub fn container_config(
+    pod: &Pod,
+    container: &Container,
+    facts: ContainerFacts,
+) -> Result<cri::ContainerConfig, String> {
     check_user(pod, container, &facts)?;
-    let lookup = |name: &str| facts.env.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+    let lookup = |name: &str| {
+        facts.env.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+    };
     let expand_all = |words: &[String]| words.iter().map(|word| expand(word, lookup)).collect();
     Ok(cri::ContainerConfig {
-        metadata: Some(cri::ContainerMetadata { name: container.name.clone(), attempt: facts.attempt }),
+        metadata: Some(cri::ContainerMetadata {
+            name: container.name.clone(),
+            attempt: facts.attempt,
+        }),
         image: Some(cri::ImageSpec {
             image: facts.image_ref.clone(),
             user_specified_image: container.image.clone(),
@@ -74,7 +84,11 @@ pub fn container_config(pod: &Pod, container: &Container, facts: ContainerFacts)
         command: expand_all(&container.command),
         args: expand_all(&container.args),
         working_dir: container.working_dir.clone(),
-        envs: facts.env.iter().map(|(key, value)| cri::KeyValue { key: key.clone(), value: value.clone() }).collect(),
+        envs: facts
+            .env
+            .iter()
+            .map(|(key, value)| cri::KeyValue { key: key.clone(), value: value.clone() })
+            .collect(),
         labels: names::container_labels(pod, &container.name).into_iter().collect(),
         annotations: annotations(pod, container, facts.attempt),
         log_path: names::log_file(&container.name, facts.attempt),
@@ -91,9 +105,21 @@ pub fn container_config(pod: &Pod, container: &Container, facts: ContainerFacts)
     })
 }
 
-fn annotations(pod: &Pod, container: &Container, attempt: u32) -> std::collections::HashMap<String, String> {
-    let path = if container.termination_message_path.is_empty() { "/dev/termination-log" } else { &container.termination_message_path };
-    let policy = if container.termination_message_policy.is_empty() { "File" } else { &container.termination_message_policy };
+fn annotations(
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+) -> std::collections::HashMap<String, String> {
+    let path = if container.termination_message_path.is_empty() {
+        "/dev/termination-log"
+    } else {
+        &container.termination_message_path
+    };
+    let policy = if container.termination_message_policy.is_empty() {
+        "File"
+    } else {
+        &container.termination_message_policy
+    };
     [
         (names::CONTAINER_HASH, names::container_hash(container)),
         (names::RESTART_COUNT, attempt.to_string()),
@@ -106,12 +132,19 @@ fn annotations(pod: &Pod, container: &Container, attempt: u32) -> std::collectio
 }
 
 fn stop_signal(container: &Container) -> Result<i32, String> {
-    let Some(name) = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()) else { return Ok(0) };
+    let Some(name) = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()) else {
+        return Ok(0);
+    };
     let proto = name.replace("RTMIN+", "RTMINPLUS").replace("RTMAX-", "RTMAXMINUS");
-    cri::Signal::from_str_name(&proto).map(i32::from).ok_or_else(|| format!("unknown stop signal {name}"))
+    cri::Signal::from_str_name(&proto)
+        .map(i32::from)
+        .ok_or_else(|| format!("unknown stop signal {name}"))
 }
 
-fn contexts<'a>(pod: &'a Pod, container: &'a Container) -> (Option<&'a PodSecurityContext>, Option<&'a SecurityContext>) {
+fn contexts<'a>(
+    pod: &'a Pod,
+    container: &'a Container,
+) -> (Option<&'a PodSecurityContext>, Option<&'a SecurityContext>) {
     (pod.spec.security_context.as_ref(), container.security_context.as_ref())
 }
 
@@ -122,23 +155,39 @@ fn run_as_user(pod: &Pod, container: &Container) -> Option<i64> {
 
 fn check_user(pod: &Pod, container: &Container, facts: &ContainerFacts) -> Result<(), String> {
     let (pod_context, own) = contexts(pod, container);
-    let wanted = own.and_then(|c| c.run_as_non_root).or(pod_context.and_then(|c| c.run_as_non_root));
+    let wanted =
+        own.and_then(|c| c.run_as_non_root).or(pod_context.and_then(|c| c.run_as_non_root));
     if wanted != Some(true) {
         return Ok(());
     }
-    let id = || format!("pod: \"{}_{}({})\", container: {}", pod.metadata.name, pod.metadata.namespace, pod.uid(), container.name);
+    let id = || {
+        format!(
+            "pod: \"{}_{}({})\", container: {}",
+            pod.metadata.name,
+            pod.metadata.namespace,
+            pod.uid(),
+            container.name
+        )
+    };
     match (run_as_user(pod, container), &facts.image_user) {
         (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy ({})", id())),
         (Some(_), _) => Ok(()),
-        (None, ImageUser::Uid(0) | ImageUser::Unset) => Err(format!("container has runAsNonRoot and image will run as root ({})", id())),
-        (None, ImageUser::Uid(_)) => Ok(()),
-        (None, ImageUser::Name(name)) => {
-            Err(format!("container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root ({})", id()))
+        (None, ImageUser::Uid(0) | ImageUser::Unset) => {
+            Err(format!("container has runAsNonRoot and image will run as root ({})", id()))
         }
+        (None, ImageUser::Uid(_)) => Ok(()),
+        (None, ImageUser::Name(name)) => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root ({})",
+            id()
+        )),
     }
 }
 
-fn security(pod: &Pod, container: &Container, facts: &ContainerFacts) -> cri::LinuxContainerSecurityContext {
+fn security(
+    pod: &Pod,
+    container: &Container,
+    facts: &ContainerFacts,
+) -> cri::LinuxContainerSecurityContext {
     let (pod_context, own) = contexts(pod, container);
     let (no_pod, no_own) = (PodSecurityContext::default(), SecurityContext::default());
     let (pod_context, own) = (pod_context.unwrap_or(&no_pod), own.unwrap_or(&no_own));
@@ -163,7 +212,9 @@ fn security(pod: &Pod, container: &Container, facts: &ContainerFacts) -> cri::Li
     let seccomp = own.seccomp_profile.as_ref().or(pod_context.seccomp_profile.as_ref());
     let apparmor = own.app_armor_profile.as_ref().or(pod_context.app_armor_profile.as_ref());
     let unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
-    let paths = |all: &[&str]| if unmasked { Vec::new() } else { all.iter().map(|p| (*p).to_owned()).collect() };
+    let paths = |all: &[&str]| {
+        if unmasked { Vec::new() } else { all.iter().map(|p| (*p).to_owned()).collect() }
+    };
     let unconfined = cri::security_profile::ProfileType::Unconfined;
     cri::LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(|c| cri::Capability {
@@ -173,7 +224,11 @@ fn security(pod: &Pod, container: &Container, facts: &ContainerFacts) -> cri::Li
         }),
         privileged,
         namespace_options: Some(namespaces),
-        selinux_options: own.se_linux_options.as_ref().or(pod_context.se_linux_options.as_ref()).map(selinux),
+        selinux_options: own
+            .se_linux_options
+            .as_ref()
+            .or(pod_context.se_linux_options.as_ref())
+            .map(selinux),
         run_as_user: user.map(|value| cri::Int64Value { value }),
         run_as_group: group.map(|value| cri::Int64Value { value }),
         run_as_username: username,
@@ -188,7 +243,10 @@ fn security(pod: &Pod, container: &Container, facts: &ContainerFacts) -> cri::Li
         readonly_paths: paths(READ_ONLY),
         seccomp: Some(match seccomp {
             Some(wanted) if !privileged => profile(wanted, &facts.seccomp_folder),
-            _ => cri::SecurityProfile { profile_type: unconfined.into(), localhost_ref: String::new() },
+            _ => cri::SecurityProfile {
+                profile_type: unconfined.into(),
+                localhost_ref: String::new(),
+            },
         }),
         apparmor: apparmor.filter(|_| !privileged).map(|wanted| profile(wanted, "")),
         ..cri::LinuxContainerSecurityContext::default()
@@ -201,8 +259,13 @@ mod tests {
 
     use super::*;
 
-    fn build(pod: Value, container: Value, facts: ContainerFacts) -> Result<cri::ContainerConfig, String> {
-        let mut spec = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": pod});
+    fn build(
+        pod: Value,
+        container: Value,
+        facts: ContainerFacts,
+    ) -> Result<cri::ContainerConfig, String> {
+        let mut spec =
+            json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": pod});
         spec["spec"]["containers"] = json!([container]);
         let pod: Pod = serde_json::from_value(spec).unwrap();
         container_config(&pod, &pod.spec.containers[0], facts)
@@ -210,7 +273,12 @@ mod tests {
 
     #[test]
     fn words_are_expanded_and_identity_is_attached() {
-        let facts = ContainerFacts { env: vec![("A".into(), "1".into())], attempt: 3, image_ref: "sha256:x".into(), ..ContainerFacts::default() };
+        let facts = ContainerFacts {
+            env: vec![("A".into(), "1".into())],
+            attempt: 3,
+            image_ref: "sha256:x".into(),
+            ..ContainerFacts::default()
+        };
         let got = build(json!({}), json!({"name": "c", "image": "i", "command": ["run", "$(A)"], "args": ["$$(A)", "$(B)"]}), facts).unwrap();
         assert_eq!(got.command, ["run", "1"]);
         assert_eq!(got.args, ["$(A)", "$(B)"]);
@@ -224,12 +292,25 @@ mod tests {
     fn container_context_wins_over_the_pods() {
         let pod = json!({"securityContext": {"runAsUser": 5, "runAsGroup": 6, "fsGroup": 7, "seccompProfile": {"type": "RuntimeDefault"}}});
         let container = json!({"name": "c", "securityContext": {"runAsUser": 9, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}}});
-        let got = build(pod, container, ContainerFacts::default()).unwrap().linux.unwrap().security_context.unwrap();
+        let got = build(pod, container, ContainerFacts::default())
+            .unwrap()
+            .linux
+            .unwrap()
+            .security_context
+            .unwrap();
         assert_eq!((got.run_as_user.unwrap().value, got.run_as_group.unwrap().value), (9, 6));
-        assert_eq!((got.no_new_privs, got.readonly_rootfs, got.supplemental_groups.as_slice()), (true, true, &[7_i64][..]));
+        assert_eq!(
+            (got.no_new_privs, got.readonly_rootfs, got.supplemental_groups.as_slice()),
+            (true, true, &[7_i64][..])
+        );
         assert_eq!(got.seccomp.unwrap().profile_type, 0);
         assert_eq!(got.capabilities.unwrap().drop_capabilities, ["ALL"]);
-        let got = build(json!({}), json!({"name": "c", "securityContext": {"privileged": true}}), ContainerFacts::default()).unwrap();
+        let got = build(
+            json!({}),
+            json!({"name": "c", "securityContext": {"privileged": true}}),
+            ContainerFacts::default(),
+        )
+        .unwrap();
         let got = got.linux.unwrap().security_context.unwrap();
         assert!(got.privileged && got.masked_paths.is_empty());
     }
@@ -237,15 +318,30 @@ mod tests {
     #[test]
     fn non_root_is_enforced() {
         let context = json!({"securityContext": {"runAsNonRoot": true}});
-        let try_user = |user: ImageUser| build(context.clone(), json!({"name": "c"}), ContainerFacts { image_user: user, ..ContainerFacts::default() });
+        let try_user = |user: ImageUser| {
+            build(
+                context.clone(),
+                json!({"name": "c"}),
+                ContainerFacts { image_user: user, ..ContainerFacts::default() },
+            )
+        };
         assert!(try_user(ImageUser::Unset).unwrap_err().contains("image will run as root"));
-        assert!(try_user(ImageUser::Name("web".into())).unwrap_err().contains("non-numeric user (web)"));
+        assert!(
+            try_user(ImageUser::Name("web".into())).unwrap_err().contains("non-numeric user (web)")
+        );
         assert!(try_user(ImageUser::Uid(1000)).is_ok());
     }
 
     #[test]
     fn stop_signal_is_translated() {
-        let get = |name: &str| build(json!({}), json!({"name": "c", "lifecycle": {"stopSignal": name}}), ContainerFacts::default()).map(|c| c.stop_signal);
+        let get = |name: &str| {
+            build(
+                json!({}),
+                json!({"name": "c", "lifecycle": {"stopSignal": name}}),
+                ContainerFacts::default(),
+            )
+            .map(|c| c.stop_signal)
+        };
         assert_eq!(get("SIGUSR1"), Ok(29));
         assert_eq!(get("SIGRTMIN+3"), Ok(38));
         assert!(get("SIGX").is_err());

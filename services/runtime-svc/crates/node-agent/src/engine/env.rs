@@ -77,18 +77,24 @@ pub fn environment(input: &EnvInput<'_>) -> Result<Vec<(String, String)>, String
     let links = input.pod.spec.enable_service_links.unwrap_or(true);
     let mut services = BTreeMap::new();
     for service in input.services {
-        let is_api = service.metadata.namespace == "default" && service.metadata.name == "kubernetes";
+        let is_api =
+            service.metadata.namespace == "default" && service.metadata.name == "kubernetes";
         if is_api || (links && service.metadata.namespace == input.pod.metadata.namespace) {
             service_variables(service, &mut services);
         }
     }
     let container = input.container;
     for from in &container.env_from {
-        let config_maps = from.config_map_ref.as_ref().map(|r| (r, &input.sources.config_maps, "configmap"));
+        let config_maps =
+            from.config_map_ref.as_ref().map(|r| (r, &input.sources.config_maps, "configmap"));
         let secrets = from.secret_ref.as_ref().map(|r| (r, &input.sources.secrets, "secret"));
         for (reference, objects, kind) in config_maps.into_iter().chain(secrets) {
             for (key, value) in object(reference, objects, kind)? {
-                put(&mut set, format!("{}{key}", from.prefix), String::from_utf8_lossy(value).into_owned());
+                put(
+                    &mut set,
+                    format!("{}{key}", from.prefix),
+                    String::from_utf8_lossy(value).into_owned(),
+                );
             }
         }
     }
@@ -161,12 +167,18 @@ fn key(
 ) -> Result<Option<String>, String> {
     let optional = wanted.optional == Some(true);
     let Some(data) = objects.get(&wanted.name) else {
-        return if optional { Ok(None) } else { Err(format!("{kind} \"{}\" not found", wanted.name)) };
+        return if optional {
+            Ok(None)
+        } else {
+            Err(format!("{kind} \"{}\" not found", wanted.name))
+        };
     };
     match data.get(&wanted.key) {
         Some(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
         None if optional => Ok(None),
-        None => Err(format!("couldn't find key {} in {title} {namespace}/{}", wanted.key, wanted.name)),
+        None => {
+            Err(format!("couldn't find key {} in {title} {namespace}/{}", wanted.key, wanted.name))
+        }
     }
 }
 
@@ -176,9 +188,12 @@ fn service_variables(service: &Service, out: &mut BTreeMap<String, String>) {
     let Some(first) = ports.first().filter(|_| !ip.is_empty() && ip != "None") else { return };
     let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
     let name = upper(&service.metadata.name);
-    let protocol = |port: &ServicePort| if port.protocol.is_empty() { "TCP".to_owned() } else { port.protocol.clone() };
+    let protocol = |port: &ServicePort| {
+        if port.protocol.is_empty() { "TCP".to_owned() } else { port.protocol.clone() }
+    };
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
-    let url = |port: &ServicePort| format!("{}://{host}:{}", protocol(port).to_lowercase(), port.port);
+    let url =
+        |port: &ServicePort| format!("{}://{host}:{}", protocol(port).to_lowercase(), port.port);
     out.insert(format!("{name}_SERVICE_HOST"), ip.clone());
     out.insert(format!("{name}_SERVICE_PORT"), first.port.to_string());
     out.insert(format!("{name}_PORT"), url(first));
@@ -200,7 +215,10 @@ mod tests {
 
     use super::*;
 
-    fn build(container: serde_json::Value, sources: &Sources) -> Result<BTreeMap<String, String>, String> {
+    fn build(
+        container: serde_json::Value,
+        sources: &Sources,
+    ) -> Result<BTreeMap<String, String>, String> {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [container]}})).unwrap();
         let services: Vec<Service> = serde_json::from_value(json!([
             {"metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}},
@@ -210,7 +228,14 @@ mod tests {
         ]))
         .unwrap();
         let node = NodeFacts::default();
-        let input = EnvInput { pod: &pod, container: &pod.spec.containers[0], services: &services, sources, node: &node, pod_ips: &[] };
+        let input = EnvInput {
+            pod: &pod,
+            container: &pod.spec.containers[0],
+            services: &services,
+            sources,
+            node: &node,
+            pod_ips: &[],
+        };
         environment(&input).map(|all| all.into_iter().collect())
     }
 
@@ -239,7 +264,9 @@ mod tests {
     #[test]
     fn missing_objects_are_named() {
         let sources = Sources::default();
-        let text = build(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "cm"}}]}), &sources).unwrap_err();
+        let text =
+            build(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "cm"}}]}), &sources)
+                .unwrap_err();
         assert_eq!(text, "configmap \"cm\" not found");
         let mut sources = Sources::default();
         sources.secrets.insert("s".into(), BTreeMap::new());

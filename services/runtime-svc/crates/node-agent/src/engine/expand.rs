@@ -10,7 +10,9 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
         if let Some(tail) = after.strip_prefix('$') {
             out.push('$');
             rest = tail;
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|open| open.split_once(')')) {
+        } else if let Some((name, tail)) =
+            after.strip_prefix('(').and_then(|open| open.split_once(')'))
+        {
             match lookup(name) {
                 Some(value) => out.push_str(&value),
                 None => out.push_str(&format!("$({name})")),

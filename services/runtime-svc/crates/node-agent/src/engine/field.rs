@@ -22,7 +22,12 @@ pub struct NodeFacts {
 ///
 /// # Errors
 /// When the pod has no such field.
-pub fn field(pod: &Pod, path: &str, node: &NodeFacts, pod_ips: &[String]) -> Result<String, String> {
+pub fn field(
+    pod: &Pod,
+    path: &str,
+    node: &NodeFacts,
+    pod_ips: &[String],
+) -> Result<String, String> {
     let meta = &pod.metadata;
     if let Some((map, key)) = subscript(path) {
         let values = match map {
@@ -61,7 +66,12 @@ fn format_map(map: &std::collections::BTreeMap<String, String>) -> String {
 ///
 /// # Errors
 /// When the container or the resource is unknown.
-pub fn resource(pod: &Pod, own: &str, wanted: &ResourceFieldRef, node: &NodeFacts) -> Result<String, String> {
+pub fn resource(
+    pod: &Pod,
+    own: &str,
+    wanted: &ResourceFieldRef,
+    node: &NodeFacts,
+) -> Result<String, String> {
     let name = if wanted.container_name.is_empty() { own } else { &wanted.container_name };
     let container = pod.container(name).ok_or_else(|| format!("container {name} not found"))?;
     let (kind, resource) = wanted.resource.split_once('.').unwrap_or_default();
@@ -106,7 +116,8 @@ mod tests {
         assert_eq!(get("spec.nodeName").unwrap(), "n1");
         assert!(get("spec.containers").is_err());
         let ask = |resource: &str, divisor: &str| {
-            let wanted = serde_json::from_value(json!({"resource": resource, "divisor": divisor})).unwrap();
+            let wanted =
+                serde_json::from_value(json!({"resource": resource, "divisor": divisor})).unwrap();
             resource_text(&pod, &wanted, &node)
         };
         fn resource_text(pod: &Pod, wanted: &ResourceFieldRef, node: &NodeFacts) -> String {

@@ -44,7 +44,8 @@ pub fn normalise(image: &str) -> Option<String> {
     };
     if let Some(digest) = digest {
         let (algorithm, hex) = digest.split_once(':')?;
-        let is_hex = hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+        let is_hex = hex.len() >= 32
+            && hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
         if algorithm.is_empty() || !is_hex {
             return None;
         }
@@ -55,25 +56,34 @@ pub fn normalise(image: &str) -> Option<String> {
     };
     if let Some(tag) = tag {
         let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        if tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !tag.bytes().all(ok) {
+        if tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !tag.bytes().all(ok)
+        {
             return None;
         }
     }
     if !is_path(path) {
         return None;
     }
-    Some(if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() })
+    Some(if tag.is_none() && digest.is_none() {
+        format!("{image}:latest")
+    } else {
+        image.to_owned()
+    })
 }
 
 fn is_path(path: &str) -> bool {
     let (host, rest) = match path.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), rest),
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => {
+            (Some(host), rest)
+        }
         _ => (None, path),
     };
-    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
+    let ok =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let host_ok = host.is_none_or(|host| {
-        host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+        host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
     });
     host_ok
         && rest.split('/').all(|part| {
@@ -101,7 +111,21 @@ mod tests {
         assert_eq!(normalise("localhost:5000/a/b").as_deref(), Some("localhost:5000/a/b:latest"));
         let digest = format!("a@sha256:{}", "0".repeat(64));
         assert_eq!(normalise(&digest), Some(digest.clone()));
-        for bad in ["", "A", "a b", "a:", "a:.x", "a//b", "-a", "a@sha256:xyz", "a@", "/a", "a/", ":5000/a", "http://x/y"] {
+        for bad in [
+            "",
+            "A",
+            "a b",
+            "a:",
+            "a:.x",
+            "a//b",
+            "-a",
+            "a@sha256:xyz",
+            "a@",
+            "/a",
+            "a/",
+            ":5000/a",
+            "http://x/y",
+        ] {
             assert_eq!(normalise(bad), None, "{bad:?}");
         }
     }

@@ -23,7 +23,10 @@ impl<'a> LogLine<'a> {
         let time = std::str::from_utf8(parts.next()?).ok()?;
         let stream = std::str::from_utf8(parts.next()?).ok()?;
         let tags = parts.next()?;
-        if time.len() < 20 || !time.as_bytes()[0].is_ascii_digit() || !matches!(stream, "stdout" | "stderr") {
+        if time.len() < 20
+            || !time.as_bytes()[0].is_ascii_digit()
+            || !matches!(stream, "stdout" | "stderr")
+        {
             return None;
         }
         let partial = match tags.split(|b| *b == b':').next()? {
@@ -66,7 +69,11 @@ impl LogWriter {
     /// Appends what `line` contributes to `out`; `false` once the limit is reached.
     pub fn write(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(line) = LogLine::parse(line) else { return self.left > 0 };
-        let old = || self.filter.since.is_some_and(|since| super::time::parse(line.time).is_some_and(|time| time < since));
+        let old = || {
+            self.filter
+                .since
+                .is_some_and(|since| super::time::parse(line.time).is_some_and(|time| time < since))
+        };
         if self.filter.stream.as_ref().is_some_and(|wanted| wanted != line.stream) || old() {
             return self.left > 0;
         }
@@ -126,11 +133,16 @@ mod tests {
     fn lines_are_joined_filtered_and_cut() {
         assert_eq!(read(LogFilter::default()), "one\ntwo\n\n");
         assert_eq!(read(LogFilter { limit: Some(6), ..LogFilter::default() }), "one\ntw");
-        assert_eq!(read(LogFilter { stream: Some("stderr".into()), ..LogFilter::default() }), "two\n");
+        assert_eq!(
+            read(LogFilter { stream: Some("stderr".into()), ..LogFilter::default() }),
+            "two\n"
+        );
         let since = super::super::time::parse("2024-01-01T00:00:02Z");
         assert_eq!(read(LogFilter { since, ..LogFilter::default() }), "\n");
         let stamped = read(LogFilter { timestamps: true, ..LogFilter::default() });
-        assert!(stamped.starts_with("2024-01-01T00:00:00.000000000Z one\n2024-01-01T00:00:01.000000000Z two\n"));
+        assert!(stamped.starts_with(
+            "2024-01-01T00:00:00.000000000Z one\n2024-01-01T00:00:01.000000000Z two\n"
+        ));
     }
 
     #[test]
@@ -154,7 +166,12 @@ mod tests {
                     _ => line.insert(at, random.random()),
                 }
             }
-            let mut writer = LogWriter::new(LogFilter { limit: Some(8), timestamps: true, since: Some(1), stream: None });
+            let mut writer = LogWriter::new(LogFilter {
+                limit: Some(8),
+                timestamps: true,
+                since: Some(1),
+                stream: None,
+            });
             let mut out = Vec::new();
             writer.write(&line, &mut out);
             assert!(out.len() <= 8);

@@ -26,6 +26,8 @@ pub const TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessage
 /// Annotation: seconds the pod may take to end.
 pub const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
 
+const HASH_BYTES: usize = 8;
+
 /// Labels of a pod's sandbox: the pod's own and the three that name it.
 pub fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
     let mut labels = pod.metadata.labels.clone();
@@ -53,7 +55,13 @@ fn identity(pod: &Pod) -> BTreeMap<String, String> {
 /// Hash of the parts of a container that a running one must match; name and image, as kubelet does since 1.31.
 pub fn container_hash(container: &Container) -> String {
     let digest = Sha256::digest(format!("{}\n{}", container.name, container.image));
-    hex::encode(&digest[..4])
+    hex::encode(&digest[..HASH_BYTES])
+}
+
+/// Whether a run with this hash runs what `container` asks for. A hash of another make, kubelet's, is shorter and
+/// says nothing: its run is taken as it is.
+pub fn hash_fits(container: &Container, hash: &str) -> bool {
+    hash.len() != 2 * HASH_BYTES || hash == container_hash(container)
 }
 
 /// Folder of a pod's logs below the log root.

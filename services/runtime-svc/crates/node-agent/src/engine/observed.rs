@@ -96,6 +96,9 @@ impl Observed {
     /// Whether a process of the pod may be alive.
     pub fn is_alive(&self) -> bool {
         self.sandboxes.iter().any(|sandbox| sandbox.ready)
-            || self.runs.iter().any(|run| matches!(run.state, RunState::Running | RunState::Unknown))
+            || self
+                .runs
+                .iter()
+                .any(|run| matches!(run.state, RunState::Running | RunState::Unknown))
     }
 }

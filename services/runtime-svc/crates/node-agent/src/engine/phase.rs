@@ -3,14 +3,22 @@
 use super::kube::{Container, ContainerStatus, PodSpec, RestartPolicy};
 
 /// `Pending`, `Running`, `Succeeded` or `Failed`. `ended` says that nothing of the pod will run again.
-pub fn phase(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus], ended: bool) -> &'static str {
-    let find = |all: &[ContainerStatus], container: &Container| all.iter().find(|s| s.name == container.name).cloned().unwrap_or_default();
+pub fn phase(
+    spec: &PodSpec,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+    ended: bool,
+) -> &'static str {
+    let find = |all: &[ContainerStatus], container: &Container| {
+        all.iter().find(|s| s.name == container.name).cloned().unwrap_or_default()
+    };
     let (mut pending, mut failed) = (false, false);
     for container in &spec.init_containers {
         let status = find(init, container);
         let state = &status.state;
         if container.is_sidecar() {
-            pending |= state.running.is_some() && status.started != Some(true) || (state.waiting.is_some() && status.last_state.terminated.is_none());
+            pending |= state.running.is_some() && status.started != Some(true)
+                || (state.waiting.is_some() && status.last_state.terminated.is_none());
             continue;
         }
         match (&state.terminated, &status.last_state.terminated) {
@@ -39,7 +47,11 @@ pub fn phase(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatu
     }
     if ended && running == 0 {
         // What never ran did not succeed.
-        return if waiting == 0 && stopped == succeeded && !failed { "Succeeded" } else { "Failed" };
+        return if waiting == 0 && stopped == succeeded && !failed {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
     }
     if (pending || failed) && running == 0 && stopped == 0 || waiting > 0 {
         return "Pending";
@@ -62,11 +74,14 @@ mod tests {
 
     fn get(policy: &str, states: &[Value], ended: bool) -> &'static str {
         let names: Vec<Value> = (0..states.len()).map(|n| json!({"name": n.to_string()})).collect();
-        let spec: PodSpec = serde_json::from_value(json!({"restartPolicy": policy, "containers": names})).unwrap();
+        let spec: PodSpec =
+            serde_json::from_value(json!({"restartPolicy": policy, "containers": names})).unwrap();
         let statuses: Vec<ContainerStatus> = states
             .iter()
             .enumerate()
-            .map(|(n, state)| serde_json::from_value(json!({"name": n.to_string(), "state": state})).unwrap())
+            .map(|(n, state)| {
+                serde_json::from_value(json!({"name": n.to_string(), "state": state})).unwrap()
+            })
             .collect();
         phase(&spec, &[], &statuses, ended)
     }
@@ -102,7 +117,8 @@ mod tests {
         let get = |policy: &str, init: Value| {
             let spec: PodSpec = serde_json::from_value(json!({"restartPolicy": policy, "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]})).unwrap();
             let init: ContainerStatus = serde_json::from_value(init).unwrap();
-            let waiting: ContainerStatus = serde_json::from_value(json!({"name": "a", "state": {"waiting": {}}})).unwrap();
+            let waiting: ContainerStatus =
+                serde_json::from_value(json!({"name": "a", "state": {"waiting": {}}})).unwrap();
             phase(&spec, &[init], &[waiting], false)
         };
         assert_eq!(get("Always", json!({"name": "i", "state": {"running": {}}})), "Pending");

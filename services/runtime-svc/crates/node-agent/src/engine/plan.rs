@@ -54,7 +54,9 @@ pub fn plan(pod: &Pod, seen: &Observed, verdict: &dyn Fn(&Run) -> Verdict) -> Pl
     let ready = seen.sandboxes.iter().filter(|sandbox| sandbox.ready).count();
     let usable = sandbox.is_some_and(|s| s.ready && (pod.spec.host_network || !s.ips.is_empty()));
     match sandbox {
-        Some(sandbox) if usable && ready == 1 => Planner { pod, seen, sandbox: &sandbox.id, verdict, plan: Plan::default() }.run(),
+        Some(sandbox) if usable && ready == 1 => {
+            Planner { pod, seen, sandbox: &sandbox.id, verdict, plan: Plan::default() }.run()
+        }
         _ => without_sandbox(pod, seen),
     }
 }
@@ -65,7 +67,8 @@ pub fn next_attempt(pod: &Pod, seen: &Observed, name: &str) -> u32 {
         return run.attempt + 1;
     }
     let known = pod.status.container(name);
-    let count = known.map_or(0, |status| status.restart_count + i32::from(!status.container_id.is_empty()));
+    let count =
+        known.map_or(0, |status| status.restart_count + i32::from(!status.container_id.is_empty()));
     u32::try_from(count).unwrap_or(0)
 }
 
@@ -148,7 +151,10 @@ impl<'a> Planner<'a> {
             match self.current(container) {
                 Some(run) if run.state == RunState::Exited && run.exit_code == 0 => {}
                 Some(run) if run.state == RunState::Running => return Init::Wait,
-                Some(run) if run.state == RunState::Exited && self.pod.spec.restart_policy == RestartPolicy::Never => {
+                Some(run)
+                    if run.state == RunState::Exited
+                        && self.pod.spec.restart_policy == RestartPolicy::Never =>
+                {
                     return Init::Failed;
                 }
                 run => {
@@ -187,7 +193,8 @@ impl<'a> Planner<'a> {
         };
         match self.current(container) {
             Some(run) if run.state == RunState::Running => {
-                let restart = run.hash != names::container_hash(container) || self.pod.spec.restart_policy != RestartPolicy::Never;
+                let restart = !names::hash_fits(container, &run.hash)
+                    || self.pod.spec.restart_policy != RestartPolicy::Never;
                 if self.end_if_wrong(container, run) && restart {
                     self.plan.start.push(container.name.clone());
                 }
@@ -212,11 +219,16 @@ impl<'a> Planner<'a> {
     fn end_if_wrong(&mut self, container: &Container, run: &Run) -> bool {
         let verdict = (self.verdict)(run);
         let name = &container.name;
-        let own_grace = |probe: &Option<super::kube::Probe>| probe.as_ref().and_then(|p| p.termination_grace_period_seconds);
-        let (message, grace) = if run.hash != names::container_hash(container) {
+        let own_grace = |probe: &Option<super::kube::Probe>| {
+            probe.as_ref().and_then(|p| p.termination_grace_period_seconds)
+        };
+        let (message, grace) = if !names::hash_fits(container, &run.hash) {
             (format!("Container {name} definition changed"), None)
         } else if verdict.dead {
-            (format!("Container {name} failed liveness probe"), own_grace(&container.liveness_probe))
+            (
+                format!("Container {name} failed liveness probe"),
+                own_grace(&container.liveness_probe),
+            )
         } else if verdict.failed_to_start {
             (format!("Container {name} failed startup probe"), own_grace(&container.startup_probe))
         } else {
@@ -233,7 +245,9 @@ impl<'a> Planner<'a> {
     }
 
     fn discard(&mut self, run: Option<&Run>) {
-        if let Some(run) = run.filter(|run| matches!(run.state, RunState::Created | RunState::Unknown)) {
+        if let Some(run) =
+            run.filter(|run| matches!(run.state, RunState::Created | RunState::Unknown))
+        {
             self.plan.discard.push(run.id.clone());
         }
     }

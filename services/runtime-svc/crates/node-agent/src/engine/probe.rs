@@ -42,7 +42,9 @@ pub struct Settings {
 impl Settings {
     /// Reads a probe; the defaults are 1 s timeout, 10 s period, one success, three failures.
     pub fn of(probe: &Probe) -> Self {
-        let number = |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default);
+        let number = |value: Option<i32>, default: u32| {
+            value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+        };
         Self {
             delay: u64::try_from(probe.initial_delay_seconds).unwrap_or(0),
             timeout: number(probe.timeout_seconds, 1).into(),
@@ -93,7 +95,8 @@ mod tests {
     fn verdict_turns_at_the_thresholds() {
         let settings = Settings { delay: 0, timeout: 1, period: 1, successes: 2, failures: 3 };
         let mut tally = Tally::new(settings, false);
-        let got: Vec<_> = [true, true, false, false, true, false, false, false].map(|r| tally.count(r)).into();
+        let got: Vec<_> =
+            [true, true, false, false, true, false, false, false].map(|r| tally.count(r)).into();
         assert_eq!(got, [None, Some(true), None, None, None, None, None, Some(false)]);
     }
 
@@ -101,7 +104,8 @@ mod tests {
     fn defaults_are_filled_in() {
         let got = Settings::of(&Probe::default());
         assert_eq!(got, Settings { delay: 0, timeout: 1, period: 10, successes: 1, failures: 3 });
-        let zero = Probe { period_seconds: Some(0), failure_threshold: Some(-1), ..Probe::default() };
+        let zero =
+            Probe { period_seconds: Some(0), failure_threshold: Some(-1), ..Probe::default() };
         assert_eq!(Settings::of(&zero), got);
     }
 }

@@ -47,8 +47,11 @@ pub fn qos(pod: &Pod) -> Qos {
     let (mut any, mut guaranteed) = (false, true);
     for container in pod.all_containers() {
         for name in ["cpu", "memory"] {
-            let amount = |list: &ResourceList| list.get(name).and_then(|q| quantity::nanos(&q.0)).filter(|n| *n > 0);
-            let (request, limit) = (amount(&container.resources.requests), amount(&container.resources.limits));
+            let amount = |list: &ResourceList| {
+                list.get(name).and_then(|q| quantity::nanos(&q.0)).filter(|n| *n > 0)
+            };
+            let (request, limit) =
+                (amount(&container.resources.requests), amount(&container.resources.limits));
             any |= request.is_some() || limit.is_some();
             guaranteed &= limit.is_some() && (request.is_none() || request == limit);
         }
@@ -80,7 +83,11 @@ pub fn cgroup_parent(root: &str, pod: &Pod, driver: CgroupDriver) -> String {
 }
 
 /// Limits of one container; `memory_capacity` is the node's, for the OOM score.
-pub fn container_resources(pod: &Pod, container: &Container, memory_capacity: i64) -> LinuxContainerResources {
+pub fn container_resources(
+    pod: &Pod,
+    container: &Container,
+    memory_capacity: i64,
+) -> LinuxContainerResources {
     let cpu = |list: &ResourceList| list.get("cpu").and_then(|q| quantity::milli(&q.0));
     let memory = |list: &ResourceList| list.get("memory").and_then(|q| quantity::value(&q.0));
     let (requests, limits) = (&container.resources.requests, &container.resources.limits);
@@ -90,7 +97,11 @@ pub fn container_resources(pod: &Pod, container: &Container, memory_capacity: i6
         cpu_period: if cpu(limits).is_some_and(|limit| limit > 0) { PERIOD } else { 0 },
         cpu_quota: quota(cpu(limits).unwrap_or(0)),
         memory_limit_in_bytes: memory(limits).unwrap_or(0).max(0),
-        oom_score_adj: oom_score(qos(pod), memory(requests).or(memory(limits)).unwrap_or(0), memory_capacity),
+        oom_score_adj: oom_score(
+            qos(pod),
+            memory(requests).or(memory(limits)).unwrap_or(0),
+            memory_capacity,
+        ),
         ..LinuxContainerResources::default()
     }
 }
@@ -99,8 +110,16 @@ pub fn container_resources(pod: &Pod, container: &Container, memory_capacity: i6
 pub fn pod_resources(pod: &Pod) -> LinuxContainerResources {
     let sum = |read: &dyn Fn(&Container) -> Option<i64>| -> Option<i64> {
         let all: Option<Vec<i64>> = pod.spec.containers.iter().map(read).collect();
-        let sidecars: i64 = pod.spec.init_containers.iter().filter(|c| c.is_sidecar()).filter_map(read).sum();
-        let largest = pod.spec.init_containers.iter().filter(|c| !c.is_sidecar()).filter_map(read).max().unwrap_or(0);
+        let sidecars: i64 =
+            pod.spec.init_containers.iter().filter(|c| c.is_sidecar()).filter_map(read).sum();
+        let largest = pod
+            .spec
+            .init_containers
+            .iter()
+            .filter(|c| !c.is_sidecar())
+            .filter_map(read)
+            .max()
+            .unwrap_or(0);
         all.map(|all| (all.iter().sum::<i64>() + sidecars).max(largest)).filter(|total| *total > 0)
     };
     let cpu_limit = sum(&|c| quantity::milli(&c.resources.limits.get("cpu")?.0));
@@ -150,15 +169,26 @@ mod tests {
         let best = pod(json!({}));
         let burst = pod(json!({"requests": {"cpu": "100m"}}));
         let sure = pod(json!({"limits": {"cpu": 1, "memory": "1Gi"}}));
-        assert_eq!([qos(&best), qos(&burst), qos(&sure)], [Qos::BestEffort, Qos::Burstable, Qos::Guaranteed]);
-        assert_eq!(cgroup_parent("/", &best, CgroupDriver::Cgroupfs), "/kubepods/besteffort/podu-1");
+        assert_eq!(
+            [qos(&best), qos(&burst), qos(&sure)],
+            [Qos::BestEffort, Qos::Burstable, Qos::Guaranteed]
+        );
+        assert_eq!(
+            cgroup_parent("/", &best, CgroupDriver::Cgroupfs),
+            "/kubepods/besteffort/podu-1"
+        );
         assert_eq!(cgroup_parent("/x", &sure, CgroupDriver::Cgroupfs), "/x/kubepods/podu-1");
-        assert_eq!(cgroup_parent("", &burst, CgroupDriver::Systemd), "kubepods-burstable-podu_1.slice");
+        assert_eq!(
+            cgroup_parent("", &burst, CgroupDriver::Systemd),
+            "kubepods-burstable-podu_1.slice"
+        );
     }
 
     #[test]
     fn requests_become_shares_and_limits_become_quota() {
-        let pod = pod(json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "2Gi"}}));
+        let pod = pod(
+            json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "2Gi"}}),
+        );
         let got = container_resources(&pod, &pod.spec.containers[0], 4 << 30);
         assert_eq!((got.cpu_shares, got.cpu_quota, got.cpu_period), (256, 50_000, 100_000));
         assert_eq!((got.memory_limit_in_bytes, got.oom_score_adj), (2 << 30, 750));

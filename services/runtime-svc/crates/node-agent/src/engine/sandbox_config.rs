@@ -50,7 +50,10 @@ pub fn sandbox_config(pod: &Pod, attempt: u32, facts: &SandboxFacts) -> cri::Pod
 fn fqdn(pod: &Pod, facts: &SandboxFacts) -> String {
     let name = pod.hostname();
     if pod.spec.set_hostname_as_fqdn == Some(true) && !pod.spec.subdomain.is_empty() {
-        return format!("{name}.{}.{}.svc.{}", pod.spec.subdomain, pod.metadata.namespace, facts.cluster_domain);
+        return format!(
+            "{name}.{}.{}.svc.{}",
+            pod.spec.subdomain, pod.metadata.namespace, facts.cluster_domain
+        );
     }
     name
 }
@@ -58,7 +61,8 @@ fn fqdn(pod: &Pod, facts: &SandboxFacts) -> String {
 /// The pod's full name in the cluster's DNS, when it has one.
 pub fn full_hostname(pod: &Pod, domain: &str) -> Option<String> {
     let (subdomain, namespace) = (&pod.spec.subdomain, &pod.metadata.namespace);
-    (!subdomain.is_empty()).then(|| format!("{}.{subdomain}.{namespace}.svc.{domain}", pod.hostname()))
+    (!subdomain.is_empty())
+        .then(|| format!("{}.{subdomain}.{namespace}.svc.{domain}", pod.hostname()))
 }
 
 fn dns(pod: &Pod, facts: &SandboxFacts) -> cri::DnsConfig {
@@ -75,16 +79,27 @@ fn dns(pod: &Pod, facts: &SandboxFacts) -> cri::DnsConfig {
         _ if facts.cluster_dns.is_empty() => host.clone(),
         _ => {
             let domain = &facts.cluster_domain;
-            let mut searches = vec![format!("{}.svc.{domain}", pod.metadata.namespace), format!("svc.{domain}"), domain.clone()];
+            let mut searches = vec![
+                format!("{}.svc.{domain}", pod.metadata.namespace),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ];
             searches.extend(host.searches.iter().cloned());
-            cri::DnsConfig { servers: facts.cluster_dns.clone(), searches, options: vec!["ndots:5".to_owned()] }
+            cri::DnsConfig {
+                servers: facts.cluster_dns.clone(),
+                searches,
+                options: vec!["ndots:5".to_owned()],
+            }
         }
     };
     if let Some(own) = &pod.spec.dns_config {
         dns.servers.extend(own.nameservers.iter().cloned());
         dns.searches.extend(own.searches.iter().cloned());
         for option in &own.options {
-            let text = option.value.as_ref().map_or_else(|| option.name.clone(), |value| format!("{}:{value}", option.name));
+            let text = option
+                .value
+                .as_ref()
+                .map_or_else(|| option.name.clone(), |value| format!("{}:{value}", option.name));
             dns.options.retain(|old| old.split(':').next() != Some(option.name.as_str()));
             dns.options.push(text);
         }
@@ -99,7 +114,13 @@ fn port_mappings(pod: &Pod) -> Vec<cri::PortMapping> {
     if pod.spec.host_network {
         return Vec::new();
     }
-    let ports = pod.spec.init_containers.iter().filter(|c| c.is_sidecar()).chain(&pod.spec.containers).flat_map(|c| &c.ports);
+    let ports = pod
+        .spec
+        .init_containers
+        .iter()
+        .filter(|c| c.is_sidecar())
+        .chain(&pod.spec.containers)
+        .flat_map(|c| &c.ports);
     ports
         .filter(|port| port.host_port > 0)
         .map(|port| cri::PortMapping {
@@ -136,17 +157,25 @@ pub fn namespaces(pod: &Pod) -> cri::NamespaceOption {
 fn linux(pod: &Pod, facts: &SandboxFacts) -> cri::LinuxPodSandboxConfig {
     let none = PodSecurityContext::default();
     let context = pod.spec.security_context.as_ref().unwrap_or(&none);
-    let privileged = pod.all_containers().any(|c| c.security_context.as_ref().is_some_and(|s| s.privileged == Some(true)));
+    let privileged = pod
+        .all_containers()
+        .any(|c| c.security_context.as_ref().is_some_and(|s| s.privileged == Some(true)));
     cri::LinuxPodSandboxConfig {
         cgroup_parent: resources::cgroup_parent(&facts.cgroup_root, pod, facts.cgroup_driver),
         security_context: Some(cri::LinuxSandboxSecurityContext {
             namespace_options: Some(namespaces(pod)),
             selinux_options: context.se_linux_options.as_ref().map(selinux),
             run_as_user: context.run_as_user.map(|value| cri::Int64Value { value }),
-            run_as_group: context.run_as_user.and(context.run_as_group).map(|value| cri::Int64Value { value }),
+            run_as_group: context
+                .run_as_user
+                .and(context.run_as_group)
+                .map(|value| cri::Int64Value { value }),
             supplemental_groups: groups(context),
             privileged,
-            seccomp: Some(cri::SecurityProfile { profile_type: cri::security_profile::ProfileType::RuntimeDefault.into(), localhost_ref: String::new() }),
+            seccomp: Some(cri::SecurityProfile {
+                profile_type: cri::security_profile::ProfileType::RuntimeDefault.into(),
+                localhost_ref: String::new(),
+            }),
             ..cri::LinuxSandboxSecurityContext::default()
         }),
         sysctls: context.sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
@@ -177,7 +206,10 @@ pub fn profile(profile: &Profile, folder: &str) -> cri::SecurityProfile {
         "RuntimeDefault" => (ProfileType::RuntimeDefault, String::new()),
         "Localhost" => {
             let name = profile.localhost_profile.clone().unwrap_or_default();
-            (ProfileType::Localhost, if folder.is_empty() { name } else { format!("{folder}/{name}") })
+            (
+                ProfileType::Localhost,
+                if folder.is_empty() { name } else { format!("{folder}/{name}") },
+            )
         }
         _ => (ProfileType::Unconfined, String::new()),
     };
@@ -212,13 +244,22 @@ mod tests {
         assert_eq!(got.labels["io.kubernetes.pod.uid"], "u");
         assert_eq!(got.labels["app"], "x");
         let dns = got.dns_config.unwrap();
-        assert_eq!(dns.searches, ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "x.y"]);
-        assert_eq!((dns.servers, dns.options), (vec!["10.96.0.10".to_owned()], vec!["ndots:2".to_owned()]));
+        assert_eq!(
+            dns.searches,
+            ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "x.y"]
+        );
+        assert_eq!(
+            (dns.servers, dns.options),
+            (vec!["10.96.0.10".to_owned()], vec!["ndots:2".to_owned()])
+        );
         assert_eq!((got.port_mappings.len(), got.port_mappings[0].host_port), (1, 8080));
         let linux = got.linux.unwrap();
         assert_eq!(linux.cgroup_parent, "/kubepods/besteffort/podu");
         let context = linux.security_context.unwrap();
         assert_eq!(context.supplemental_groups, [5, 7]);
-        assert_eq!(context.namespace_options.unwrap().pid, i32::from(cri::NamespaceMode::Container));
+        assert_eq!(
+            context.namespace_options.unwrap().pid,
+            i32::from(cri::NamespaceMode::Container)
+        );
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::kube::{Container, ContainerState, ContainerStatus, Ip, Pod, PodCondition, PodStatus, Running, Terminated, Waiting};
+use super::kube::{
+    Container, ContainerState, ContainerStatus, Ip, Pod, PodCondition, PodStatus, Running,
+    Terminated, Waiting,
+};
 use super::observed::{Observed, Run, RunState};
 use super::phase::phase;
 use super::plan::{Verdict, restarts};
@@ -10,7 +13,8 @@ use super::resources;
 use super::time::rfc3339;
 
 /// Conditions a node sets; others belong to somebody else and are left alone.
-pub const OWN_CONDITIONS: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWN_CONDITIONS: &[&str] =
+    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// What a status is made of besides the pod and the runtime's view.
 pub struct StatusInput<'a> {
@@ -38,9 +42,11 @@ pub struct StatusInput<'a> {
 pub fn status(input: &StatusInput<'_>) -> PodStatus {
     let spec = &input.pod.spec;
     let initialising = !spec.init_containers.is_empty();
-    let regular: Vec<_> = spec.containers.iter().map(|c| container(input, c, initialising)).collect();
+    let regular: Vec<_> =
+        spec.containers.iter().map(|c| container(input, c, initialising)).collect();
     let init: Vec<_> = spec.init_containers.iter().map(|c| init_container(input, c)).collect();
-    let ephemeral = spec.ephemeral_containers.iter().map(|c| container(input, &c.container, false)).collect();
+    let ephemeral =
+        spec.ephemeral_containers.iter().map(|c| container(input, &c.container, false)).collect();
     let old = &input.pod.status;
     let mut phase = phase(spec, &init, &regular, input.ended);
     if input.failure.is_some() {
@@ -76,14 +82,25 @@ pub fn status(input: &StatusInput<'_>) -> PodStatus {
 
 fn pod_ips(input: &StatusInput<'_>) -> Vec<String> {
     if input.pod.spec.host_network {
-        return if input.seen.sandboxes.is_empty() { Vec::new() } else { vec![input.host_ip.to_owned()] };
+        return if input.seen.sandboxes.is_empty() {
+            Vec::new()
+        } else {
+            vec![input.host_ip.to_owned()]
+        };
     }
-    let ready = input.seen.sandbox().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.ips.clone());
+    let ready =
+        input.seen.sandbox().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.ips.clone());
     let kept = || input.pod.status.pod_ips.iter().map(|ip| ip.ip.clone()).collect();
-    ready.unwrap_or_else(|| if input.ended || input.pod.status.is_terminal() { kept() } else { Vec::new() })
+    ready.unwrap_or_else(|| {
+        if input.ended || input.pod.status.is_terminal() { kept() } else { Vec::new() }
+    })
 }
 
-fn container(input: &StatusInput<'_>, container: &Container, initialising: bool) -> ContainerStatus {
+fn container(
+    input: &StatusInput<'_>,
+    container: &Container,
+    initialising: bool,
+) -> ContainerStatus {
     let runs: Vec<&Run> = input.seen.runs.iter().filter(|run| run.name == container.name).collect();
     let Some(latest) = runs.first() else { return missing(input, container, initialising) };
     let mut status = ContainerStatus {
@@ -106,7 +123,9 @@ fn container(input: &StatusInput<'_>, container: &Container, initialising: bool)
         status.last_state = state(input, previous);
     }
     let waits = input.waiting.get(&container.name);
-    if let (Some((reason, message)), true) = (waits, latest.state != RunState::Running && !input.ended) {
+    if let (Some((reason, message)), true) =
+        (waits, latest.state != RunState::Running && !input.ended)
+    {
         if latest.state == RunState::Exited {
             status.last_state = std::mem::take(&mut status.state);
         }
@@ -126,7 +145,8 @@ fn init_container(input: &StatusInput<'_>, spec: &Container) -> ContainerStatus 
 
 /// A container without any run: not started yet, or forgotten by the runtime.
 fn missing(input: &StatusInput<'_>, container: &Container, initialising: bool) -> ContainerStatus {
-    let old = input.pod.status.container(&container.name).filter(|old| !old.container_id.is_empty());
+    let old =
+        input.pod.status.container(&container.name).filter(|old| !old.container_id.is_empty());
     // Behind an init container everything waits for the pod to be initialised.
     let first = input.pod.spec.init_containers.first().is_some_and(|c| c.name == container.name);
     let default = if initialising && !first { "PodInitializing" } else { "ContainerCreating" };
@@ -146,7 +166,12 @@ fn missing(input: &StatusInput<'_>, container: &Container, initialising: bool) -
         input.ended || input.pod.status.is_terminal() || !restarts(input.pod, container, &run)
     });
     let init_done = old.state.terminated.as_ref().is_some_and(|done| done.exit_code == 0)
-        && input.pod.spec.init_containers.iter().any(|c| c.name == container.name && !c.is_sidecar());
+        && input
+            .pod
+            .spec
+            .init_containers
+            .iter()
+            .any(|c| c.name == container.name && !c.is_sidecar());
     if stays || init_done {
         return ContainerStatus { ready: init_done, ..old.clone() };
     }
@@ -177,7 +202,10 @@ fn waiting(reason: &str, message: &str) -> ContainerState {
 
 fn state(input: &StatusInput<'_>, run: &Run) -> ContainerState {
     match run.state {
-        RunState::Running => ContainerState { running: Some(Running { started_at: rfc3339(run.started_at) }), ..ContainerState::default() },
+        RunState::Running => ContainerState {
+            running: Some(Running { started_at: rfc3339(run.started_at) }),
+            ..ContainerState::default()
+        },
         RunState::Created => waiting("ContainerCreating", ""),
         RunState::Exited | RunState::Unknown => {
             let lost = run.state == RunState::Unknown;
@@ -188,7 +216,11 @@ fn state(input: &StatusInput<'_>, run: &Run) -> ContainerState {
             };
             let terminated = Terminated {
                 exit_code: if lost { 137 } else { run.exit_code },
-                reason: if run.reason.is_empty() || lost { default.to_owned() } else { run.reason.clone() },
+                reason: if run.reason.is_empty() || lost {
+                    default.to_owned()
+                } else {
+                    run.reason.clone()
+                },
                 message: run.message.clone(),
                 started_at: rfc3339(run.started_at),
                 finished_at: rfc3339(run.finished_at),
@@ -213,40 +245,80 @@ fn conditions(input: &StatusInput<'_>, status: &PodStatus) -> Vec<PodCondition> 
         .filter(|(c, s)| if c.is_sidecar() { s.started != Some(true) } else { !s.ready })
         .map(|(c, _)| c.name.as_str())
         .collect();
-    let begun = status.container_statuses.iter().any(|s| s.state.running.is_some() || s.state.terminated.is_some() || s.last_state.terminated.is_some());
+    let begun = status.container_statuses.iter().any(|s| {
+        s.state.running.is_some()
+            || s.state.terminated.is_some()
+            || s.last_state.terminated.is_some()
+    });
     let initialized = match done {
         Some("PodCompleted") => ("True", "PodCompleted", String::new()),
         _ if incomplete.is_empty() || begun => ("True", "", String::new()),
-        _ => ("False", "ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" "))),
+        _ => (
+            "False",
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", incomplete.join(" ")),
+        ),
     };
-    let sidecars = spec.init_containers.iter().zip(&status.init_container_statuses).filter(|(c, _)| c.is_sidecar()).map(|(_, s)| s);
-    let unready: Vec<&str> = sidecars.chain(&status.container_statuses).filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .zip(&status.init_container_statuses)
+        .filter(|(c, _)| c.is_sidecar())
+        .map(|(_, s)| s);
+    let unready: Vec<&str> = sidecars
+        .chain(&status.container_statuses)
+        .filter(|s| !s.ready)
+        .map(|s| s.name.as_str())
+        .collect();
     let containers_ready = match done {
         Some(reason) => ("False", reason, String::new()),
         None if unready.is_empty() => ("True", "", String::new()),
-        None => ("False", "ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))),
+        None => (
+            "False",
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        ),
     };
-    let condition_true = |kind: &str| input.pod.status.conditions.iter().any(|c| c.kind == kind && c.status == "True");
+    let condition_true = |kind: &str| {
+        input.pod.status.conditions.iter().any(|c| c.kind == kind && c.status == "True")
+    };
     let missing: Vec<String> = spec
         .readiness_gates
         .iter()
         .filter(|gate| !condition_true(&gate.condition_type))
-        .map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type))
+        .map(|gate| {
+            format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )
+        })
         .collect();
     let ready = if containers_ready.0 == "True" && !missing.is_empty() {
         ("False", "ReadinessGatesNotReady", missing.join(", "))
     } else {
         containers_ready.clone()
     };
-    let sandbox = input.seen.sandbox().is_some_and(|s| s.ready && (spec.host_network || !s.ips.is_empty()));
+    let sandbox =
+        input.seen.sandbox().is_some_and(|s| s.ready && (spec.host_network || !s.ips.is_empty()));
     let sandbox = (if sandbox { "True" } else { "False" }, "", String::new());
     let all = [sandbox, initialized, ready, containers_ready, ("True", "", String::new())];
-    OWN_CONDITIONS.iter().zip(all).map(|(kind, (value, reason, message))| condition(input, kind, value, reason, message)).collect()
+    OWN_CONDITIONS
+        .iter()
+        .zip(all)
+        .map(|(kind, (value, reason, message))| condition(input, kind, value, reason, message))
+        .collect()
 }
 
-fn condition(input: &StatusInput<'_>, kind: &str, value: &str, reason: &str, message: String) -> PodCondition {
+fn condition(
+    input: &StatusInput<'_>,
+    kind: &str,
+    value: &str,
+    reason: &str,
+    message: String,
+) -> PodCondition {
     let old = input.pod.status.conditions.iter().find(|c| c.kind == kind);
-    let kept = old.filter(|old| old.status == value).and_then(|old| old.last_transition_time.clone());
+    let kept =
+        old.filter(|old| old.status == value).and_then(|old| old.last_transition_time.clone());
     PodCondition {
         kind: kind.to_owned(),
         status: value.to_owned(),

@@ -30,7 +30,10 @@ pub fn write(dir: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::set_permissions(dir, Permissions::from_mode(0o755))?;
     let current = fs::read_link(dir.join("..data")).ok();
-    if current.as_ref().is_some_and(|generation| read(&dir.join(generation)).is_ok_and(|old| old == *files)) {
+    if current
+        .as_ref()
+        .is_some_and(|generation| read(&dir.join(generation)).is_ok_and(|old| old == *files))
+    {
         return Ok(());
     }
     let generation = new_generation(dir)?;
@@ -58,11 +61,15 @@ pub fn write(dir: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
 
 fn check(name: &str) -> io::Result<()> {
     let path = Path::new(name);
-    let fine = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
+    let fine =
+        !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
     if fine && !name.starts_with("..") {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no path inside the volume")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{name:?} is no path inside the volume"),
+    ))
 }
 
 fn new_generation(dir: &Path) -> io::Result<PathBuf> {
@@ -78,7 +85,8 @@ fn new_generation(dir: &Path) -> io::Result<PathBuf> {
 }
 
 fn link_names(dir: &Path, files: &Files) -> io::Result<()> {
-    let wanted: std::collections::BTreeSet<&str> = files.keys().filter_map(|name| name.split('/').next()).collect();
+    let wanted: std::collections::BTreeSet<&str> =
+        files.keys().filter_map(|name| name.split('/').next()).collect();
     for name in &wanted {
         let link = dir.join(name);
         let target = Path::new("..data").join(name);
@@ -108,7 +116,11 @@ fn read(generation: &Path) -> io::Result<Files> {
                 continue;
             }
             let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
-            let name = path.strip_prefix(generation).map_err(io::Error::other)?.to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(generation)
+                .map_err(io::Error::other)?
+                .to_string_lossy()
+                .into_owned();
             files.insert(name, FileContent { data: fs::read(&path)?, mode });
         }
     }
@@ -120,7 +132,11 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> Files {
-        list.iter().map(|(name, data)| ((*name).to_owned(), FileContent { data: data.as_bytes().to_vec(), mode: 0o644 })).collect()
+        list.iter()
+            .map(|(name, data)| {
+                ((*name).to_owned(), FileContent { data: data.as_bytes().to_vec(), mode: 0o644 })
+            })
+            .collect()
     }
 
     #[test]
@@ -130,7 +146,11 @@ mod tests {
         let first = fs::read_link(dir.path().join("..data")).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("d/b")).unwrap(), "2");
         write(dir.path(), &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
-        assert_eq!(fs::read_link(dir.path().join("..data")).unwrap(), first, "unchanged content is not rewritten");
+        assert_eq!(
+            fs::read_link(dir.path().join("..data")).unwrap(),
+            first,
+            "unchanged content is not rewritten"
+        );
         write(dir.path(), &files(&[("a", "3")]), None).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "3");
         assert!(!dir.path().join("d").exists() && !dir.path().join(first).exists());

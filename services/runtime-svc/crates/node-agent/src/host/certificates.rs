@@ -17,7 +17,9 @@ pub fn ensure(dir: &Path, name: &str, ip: IpAddr) -> Result<(PathBuf, PathBuf), 
     if cert.exists() && key.exists() {
         return Ok((cert, key));
     }
-    let fail = |error: &dyn std::fmt::Display| format!("cannot make a certificate in {}: {error}", dir.display());
+    let fail = |error: &dyn std::fmt::Display| {
+        format!("cannot make a certificate in {}: {error}", dir.display())
+    };
     fs::create_dir_all(dir).map_err(|e| fail(&e))?;
     let names = [name.to_owned(), ip.to_string(), "127.0.0.1".to_owned(), "localhost".to_owned()];
     let mut params = CertificateParams::new(names).map_err(|e| fail(&e))?;

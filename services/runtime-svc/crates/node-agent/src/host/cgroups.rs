@@ -25,7 +25,8 @@ impl Cgroups {
             return Self { version1: false, trees: vec![ROOT.into()] };
         }
         let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
-        let trees = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink());
+        let trees =
+            entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink());
         Self { version1: true, trees: trees.collect() }
     }
 
@@ -51,12 +52,27 @@ impl Cgroups {
         Ok(())
     }
 
-    fn settings(&self, tree: &Path, limits: &LinuxContainerResources) -> Vec<(&'static str, String)> {
+    fn settings(
+        &self,
+        tree: &Path,
+        limits: &LinuxContainerResources,
+    ) -> Vec<(&'static str, String)> {
         let name = tree.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let quota = |none: &str| if limits.cpu_quota > 0 { limits.cpu_quota.to_string() } else { none.to_owned() };
-        let memory = |none: &str| if limits.memory_limit_in_bytes > 0 { limits.memory_limit_in_bytes.to_string() } else { none.to_owned() };
+        let quota = |none: &str| {
+            if limits.cpu_quota > 0 { limits.cpu_quota.to_string() } else { none.to_owned() }
+        };
+        let memory = |none: &str| {
+            if limits.memory_limit_in_bytes > 0 {
+                limits.memory_limit_in_bytes.to_string()
+            } else {
+                none.to_owned()
+            }
+        };
         match (self.version1, name) {
-            (true, "cpu" | "cpu,cpuacct") => vec![("cpu.shares", limits.cpu_shares.to_string()), ("cpu.cfs_quota_us", quota("-1"))],
+            (true, "cpu" | "cpu,cpuacct") => vec![
+                ("cpu.shares", limits.cpu_shares.to_string()),
+                ("cpu.cfs_quota_us", quota("-1")),
+            ],
             (true, "memory") => vec![("memory.limit_in_bytes", memory("-1"))],
             (true, _) => Vec::new(),
             (false, _) => {

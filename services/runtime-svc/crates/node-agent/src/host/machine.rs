@@ -78,7 +78,8 @@ pub fn usage(root: &Path) -> Usage {
     };
     let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     if let Ok(fs) = rustix::fs::statvfs(existing) {
-        let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(fs.f_frsize)).unwrap_or(i64::MAX);
+        let bytes =
+            |blocks: u64| i64::try_from(blocks.saturating_mul(fs.f_frsize)).unwrap_or(i64::MAX);
         (usage.disk_available, usage.disk_total) = (bytes(fs.f_bavail), bytes(fs.f_blocks));
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         (usage.inodes_free, usage.inodes) = (whole(fs.f_ffree), whole(fs.f_files));
@@ -88,7 +89,14 @@ pub fn usage(root: &Path) -> Usage {
     usage.tasks = tasks.and_then(|count| count.parse().ok()).unwrap_or(0);
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     // user nice system idle iowait irq softirq, in hundredths of a second (proc_stat(5)).
-    let ticks: Vec<u64> = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
+    let ticks: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|t| t.parse().ok())
+        .collect();
     let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum();
     usage.cpu_nanos = busy.saturating_mul(10_000_000);
     usage
@@ -100,7 +108,10 @@ fn number(path: &str) -> i64 {
 
 fn cpus() -> i64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let count = stat.lines().filter(|l| l.starts_with("cpu") && l.as_bytes().get(3).is_some_and(u8::is_ascii_digit)).count();
+    let count = stat
+        .lines()
+        .filter(|l| l.starts_with("cpu") && l.as_bytes().get(3).is_some_and(u8::is_ascii_digit))
+        .count();
     i64::try_from(count.max(1)).unwrap_or(1)
 }
 
@@ -130,7 +141,11 @@ pub fn node_ip() -> IpAddr {
     {
         return address.ip();
     }
-    let mut all: Vec<IpAddr> = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|entry| address(&entry)).collect();
+    let mut all: Vec<IpAddr> = nix::ifaddrs::getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| address(&entry))
+        .collect();
     all.sort_by_key(IpAddr::is_ipv6);
     all.into_iter().next().unwrap_or(IpAddr::from([127, 0, 0, 1]))
 }
@@ -158,6 +173,11 @@ mod tests {
         let machine = machine(Path::new("/tmp/does/not/exist"));
         assert!(machine.cpus > 0 && machine.memory > 1 << 20 && machine.storage > 1 << 20);
         let usage = usage(Path::new("/"));
-        assert!(usage.memory_available > 0 && usage.disk_available > 0 && usage.tasks > 0 && usage.cpu_nanos > 0);
+        assert!(
+            usage.memory_available > 0
+                && usage.disk_available > 0
+                && usage.tasks > 0
+                && usage.cpu_nanos > 0
+        );
     }
 }

@@ -83,7 +83,10 @@ impl Paths {
     /// As [`Paths::remove_volumes`].
     pub fn remove_pod(&self, uid: &str) -> io::Result<()> {
         if uid.is_empty() || uid.contains('/') || uid.starts_with('.') {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{uid:?} is no pod uid")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{uid:?} is no pod uid"),
+            ));
         }
         remove_tree(&self.pod(uid))
     }

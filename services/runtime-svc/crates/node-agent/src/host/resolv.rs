@@ -31,7 +31,12 @@ mod tests {
 
     #[test]
     fn servers_searches_and_options_are_read() {
-        let got = parse("# x\nnameserver 1.1.1.1\nnameserver fd00::1 ; y\nsearch a b\nsearch c\noptions ndots:2\n");
-        assert_eq!((got.servers, got.searches, got.options), (vec!["1.1.1.1".into(), "fd00::1".into()], vec!["c".into()], vec!["ndots:2".into()]));
+        let got = parse(
+            "# x\nnameserver 1.1.1.1\nnameserver fd00::1 ; y\nsearch a b\nsearch c\noptions ndots:2\n",
+        );
+        assert_eq!(
+            (got.servers, got.searches, got.options),
+            (vec!["1.1.1.1".into(), "fd00::1".into()], vec!["c".into()], vec!["ndots:2".into()])
+        );
     }
 }

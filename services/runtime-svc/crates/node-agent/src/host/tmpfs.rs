@@ -30,8 +30,20 @@ pub fn ensure_tmpfs(dir: &Path, size: u64) -> io::Result<()> {
 /// # Errors
 /// When the path leaves the volume or cannot be made or mounted.
 pub fn bind_sub_path(volume: &Path, sub: &Path, target: &Path) -> io::Result<PathBuf> {
+    if sub.is_absolute() || sub.components().any(|part| part == std::path::Component::ParentDir) {
+        let text = format!("{} is no path inside the volume", sub.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
     let root = File::open(volume)?;
-    let open = |flags: OFlags| rustix::fs::openat2(&root, sub, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    let open = |flags: OFlags| {
+        rustix::fs::openat2(
+            &root,
+            sub,
+            OFlags::PATH | OFlags::CLOEXEC | flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )
+    };
     let opened = match open(OFlags::empty()) {
         Err(rustix::io::Errno::NOENT) => {
             make_dirs(&root, sub)?;
@@ -53,12 +65,24 @@ pub fn bind_sub_path(volume: &Path, sub: &Path, target: &Path) -> io::Result<Pat
         File::create(target)?;
     }
     let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    mount(Some(source.as_str()), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).map_err(io::Error::from)?;
+    mount(
+        Some(source.as_str()),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .map_err(io::Error::from)?;
     Ok(target.to_owned())
 }
 
 fn make_dirs(root: &File, sub: &Path) -> io::Result<()> {
-    let mut current = rustix::fs::openat(root, ".", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let mut current = rustix::fs::openat(
+        root,
+        ".",
+        OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     for part in sub.components() {
         let std::path::Component::Normal(name) = part else { continue };
         match rustix::fs::mkdirat(&current, name, Mode::from_raw_mode(0o755)) {
@@ -92,7 +116,8 @@ pub fn unmount_below(path: &Path) -> io::Result<()> {
 
 fn mounts_below(path: &Path) -> io::Result<Vec<PathBuf>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(PathBuf::from);
+    let points =
+        table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(PathBuf::from);
     Ok(points.filter(|point| point.starts_with(path)).collect())
 }
 

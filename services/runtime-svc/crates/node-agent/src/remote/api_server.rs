@@ -61,8 +61,11 @@ impl ApiServer {
     /// A ConfigMap's keys; `None` when there is no such object.
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Data>, Error> {
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        let Some(object) = none(self.need()?.get::<DataObject>(&path).await)? else { return Ok(None) };
-        let mut data: Data = object.data.unwrap_or_default().into_iter().map(|(k, v)| (k, v.into_bytes())).collect();
+        let Some(object) = none(self.need()?.get::<DataObject>(&path).await)? else {
+            return Ok(None);
+        };
+        let mut data: Data =
+            object.data.unwrap_or_default().into_iter().map(|(k, v)| (k, v.into_bytes())).collect();
         data.extend(decoded(object.binary_data.unwrap_or_default()));
         Ok(Some(data))
     }
@@ -92,20 +95,31 @@ impl ApiServer {
         let answer: Value = self.need()?.create(&path, &request).await?;
         let text = |name: &str| answer["status"][name].as_str().unwrap_or_default();
         let expires = crate::engine::time::parse(text("expirationTimestamp"));
-        let expires = expires.unwrap_or_else(|| crate::engine::time::now().saturating_add(seconds.saturating_mul(1_000_000_000)));
+        let expires = expires.unwrap_or_else(|| {
+            crate::engine::time::now().saturating_add(seconds.saturating_mul(1_000_000_000))
+        });
         Ok(Token { token: text("token").to_owned(), expires })
     }
 
     /// Reports a pod's status. `uid` guards against a pod of the same name.
-    pub async fn patch_status(&self, pod: &Pod, uid: &str, status: &PodStatus) -> Result<(), Error> {
-        let path = format!("/api/v1/namespaces/{}/pods/{}/status", pod.metadata.namespace, pod.metadata.name);
+    pub async fn patch_status(
+        &self,
+        pod: &Pod,
+        uid: &str,
+        status: &PodStatus,
+    ) -> Result<(), Error> {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}/status",
+            pod.metadata.namespace, pod.metadata.name
+        );
         let body = status_patch(uid, status);
         self.need()?.patch::<Value>(&path, Patch::Strategic(&body)).await.map(drop)
     }
 
     /// Lets a pod go whose containers have ended.
     pub async fn delete_pod(&self, pod: &Pod, uid: &str) -> Result<(), Error> {
-        let path = format!("/api/v1/namespaces/{}/pods/{}", pod.metadata.namespace, pod.metadata.name);
+        let path =
+            format!("/api/v1/namespaces/{}/pods/{}", pod.metadata.namespace, pod.metadata.name);
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
         match self.need()?.delete(&path, &options).await {
             // Gone, or another pod of that name: ours is gone either way.
@@ -131,11 +145,20 @@ impl ApiServer {
     /// Patches the Node object, or its status.
     pub async fn patch_node(&self, name: &str, status: bool, patch: &Value) -> Result<(), Error> {
         let suffix = if status { "/status" } else { "" };
-        self.need()?.patch::<Value>(&format!("/api/v1/nodes/{name}{suffix}"), Patch::Strategic(patch)).await.map(drop)
+        self.need()?
+            .patch::<Value>(&format!("/api/v1/nodes/{name}{suffix}"), Patch::Strategic(patch))
+            .await
+            .map(drop)
     }
 
     /// Writes the node's lease.
-    pub async fn renew_lease(&self, node: &str, node_uid: &str, seconds: i64, now: i64) -> Result<(), Error> {
+    pub async fn renew_lease(
+        &self,
+        node: &str,
+        node_uid: &str,
+        seconds: i64,
+        now: i64,
+    ) -> Result<(), Error> {
         let collection = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
         let path = format!("{collection}/{node}");
         let spec = json!({"holderIdentity": node, "leaseDurationSeconds": seconds, "renewTime": crate::engine::time::micro_time(now)});
@@ -155,12 +178,18 @@ impl ApiServer {
     }
 
     /// Posts an event, or patches the count of an earlier one.
-    pub async fn post_event(&self, namespace: &str, event: &Value, known: Option<&str>) -> Result<(), Error> {
+    pub async fn post_event(
+        &self,
+        namespace: &str,
+        event: &Value,
+        known: Option<&str>,
+    ) -> Result<(), Error> {
         let collection = format!("/api/v1/namespaces/{namespace}/events");
         let client = self.need()?;
         if let Some(name) = known {
             let patch = json!({"count": event["count"], "lastTimestamp": event["lastTimestamp"], "message": event["message"]});
-            match client.patch::<Value>(&format!("{collection}/{name}"), Patch::Merge(&patch)).await {
+            match client.patch::<Value>(&format!("{collection}/{name}"), Patch::Merge(&patch)).await
+            {
                 Err(error) if error.is_not_found() => {}
                 other => return other.map(drop),
             }
@@ -171,7 +200,8 @@ impl ApiServer {
     /// Creates a pod (the mirror of a static one); its uid.
     pub async fn create_pod(&self, pod: &Value) -> Result<String, Error> {
         let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("default");
-        let created: Value = self.need()?.create(&format!("/api/v1/namespaces/{namespace}/pods"), pod).await?;
+        let created: Value =
+            self.need()?.create(&format!("/api/v1/namespaces/{namespace}/pods"), pod).await?;
         Ok(created["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
     }
 }
@@ -184,7 +214,15 @@ fn decoded(data: BTreeMap<String, String>) -> Data {
 fn status_patch(uid: &str, status: &PodStatus) -> Value {
     let mut body = serde_json::to_value(status).unwrap_or_default();
     if let Some(fields) = body.as_object_mut() {
-        for name in ["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        for name in [
+            "reason",
+            "message",
+            "podIP",
+            "podIPs",
+            "initContainerStatuses",
+            "containerStatuses",
+            "ephemeralContainerStatuses",
+        ] {
             fields.entry(name).or_insert(Value::Null);
         }
         let own: Vec<Value> = status
@@ -213,12 +251,21 @@ mod tests {
 
     #[test]
     fn patch_holds_only_own_conditions() {
-        let foreign = PodCondition { kind: "lb".into(), status: "True".into(), ..PodCondition::default() };
-        let own = PodCondition { kind: "Ready".into(), status: "True".into(), ..PodCondition::default() };
-        let status = PodStatus { phase: "Running".into(), conditions: vec![foreign, own], ..PodStatus::default() };
+        let foreign =
+            PodCondition { kind: "lb".into(), status: "True".into(), ..PodCondition::default() };
+        let own =
+            PodCondition { kind: "Ready".into(), status: "True".into(), ..PodCondition::default() };
+        let status = PodStatus {
+            phase: "Running".into(),
+            conditions: vec![foreign, own],
+            ..PodStatus::default()
+        };
         let got = status_patch("u", &status);
         assert_eq!(got["metadata"]["uid"], "u");
         assert_eq!(got["status"]["conditions"].as_array().unwrap().len(), 1);
-        assert!(got["status"]["podIP"].is_null() && got["status"].as_object().unwrap().contains_key("podIP"));
+        assert!(
+            got["status"]["podIP"].is_null()
+                && got["status"].as_object().unwrap().contains_key("podIP")
+        );
     }
 }

@@ -28,7 +28,10 @@ pub fn matching(secret: &BTreeMap<String, Vec<u8>>, image: &str) -> Vec<AuthConf
     let auths = if let Some(data) = secret.get(".dockerconfigjson") {
         serde_json::from_slice::<DockerConfig>(data).unwrap_or_default().auths
     } else {
-        secret.get(".dockercfg").and_then(|data| serde_json::from_slice(data).ok()).unwrap_or_default()
+        secret
+            .get(".dockercfg")
+            .and_then(|data| serde_json::from_slice(data).ok())
+            .unwrap_or_default()
     };
     let mut found: Vec<(usize, AuthConfig)> = auths
         .into_iter()
@@ -46,15 +49,26 @@ fn auth(server: String, entry: Entry) -> Option<AuthConfig> {
         let (user, secret) = text.split_once(':')?;
         (username, password) = (user.to_owned(), secret.to_owned());
     }
-    Some(AuthConfig { username, password, identity_token: entry.identitytoken, server_address: server, ..AuthConfig::default() })
+    Some(AuthConfig {
+        username,
+        password,
+        identity_token: entry.identitytoken,
+        server_address: server,
+        ..AuthConfig::default()
+    })
 }
 
 fn fits(server: &str, image: &str) -> bool {
-    let bare = server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let bare =
+        server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let bare = bare.strip_suffix("/v1").or(bare.strip_suffix("/v2")).unwrap_or(bare);
     let bare = if bare == "index.docker.io" { "docker.io" } else { bare };
     let (host, _) = image.split_once('/').unwrap_or(("", image));
-    let full = if host.contains(['.', ':']) || host == "localhost" { image.to_owned() } else { format!("docker.io/{image}") };
+    let full = if host.contains(['.', ':']) || host == "localhost" {
+        image.to_owned()
+    } else {
+        format!("docker.io/{image}")
+    };
     full.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
 }
 
@@ -65,8 +79,14 @@ mod tests {
     #[test]
     fn credentials_are_found_by_registry() {
         let config = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpwOng="}, "r.local:5000": {"username": "a", "password": "b"}, "r.local:5000/team": {"username": "t"}}}"#;
-        let secret: BTreeMap<String, Vec<u8>> = [(".dockerconfigjson".to_owned(), config.as_bytes().to_vec())].into();
-        let get = |image: &str| matching(&secret, image).into_iter().map(|a| format!("{}:{}", a.username, a.password)).collect::<Vec<_>>();
+        let secret: BTreeMap<String, Vec<u8>> =
+            [(".dockerconfigjson".to_owned(), config.as_bytes().to_vec())].into();
+        let get = |image: &str| {
+            matching(&secret, image)
+                .into_iter()
+                .map(|a| format!("{}:{}", a.username, a.password))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(get("nginx"), ["u:p:x"]);
         assert_eq!(get("r.local:5000/x:1"), ["a:b"]);
         assert_eq!(get("r.local:5000/team/x"), ["t:", "a:b"]);

@@ -79,7 +79,9 @@ impl Cri {
         let runtime = RuntimeServiceClient::new(flotilla_client::channel(runtime)?);
         let image = ImageServiceClient::new(flotilla_client::channel(image)?);
         Ok(Self {
-            runtime: runtime.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+            runtime: runtime
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
             image: image.max_decoding_message_size(MAX_MESSAGE),
             name: RwLock::default(),
         })
@@ -92,7 +94,8 @@ impl Cri {
 
     /// Asks for name and version.
     pub async fn version(&self) -> Result<(), Status> {
-        let request = within(cri::VersionRequest { version: "v1".to_owned() }, Duration::from_secs(10));
+        let request =
+            within(cri::VersionRequest { version: "v1".to_owned() }, Duration::from_secs(10));
         let answer = self.runtime.clone().version(request).await?.into_inner();
         *self.name.write() = (answer.runtime_name, answer.runtime_version);
         Ok(())
@@ -100,30 +103,59 @@ impl Cri {
 
     /// How the runtime names cgroups; `None` when it does not say.
     pub async fn cgroup_driver(&self) -> Option<CgroupDriver> {
-        let answer = self.runtime.clone().runtime_config(call(cri::RuntimeConfigRequest {})).await.ok()?;
+        let answer =
+            self.runtime.clone().runtime_config(call(cri::RuntimeConfigRequest {})).await.ok()?;
         let driver = answer.into_inner().linux?.cgroup_driver;
-        Some(if driver == i32::from(cri::CgroupDriver::Systemd) { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs })
+        Some(if driver == i32::from(cri::CgroupDriver::Systemd) {
+            CgroupDriver::Systemd
+        } else {
+            CgroupDriver::Cgroupfs
+        })
     }
 
     /// Conditions by type, each true or the reason why not.
     pub async fn conditions(&self) -> Result<HashMap<String, Result<(), String>>, Status> {
         let request = within(cri::StatusRequest { verbose: false }, Duration::from_secs(10));
-        let status = self.runtime.clone().status(request).await?.into_inner().status.unwrap_or_default();
+        let status =
+            self.runtime.clone().status(request).await?.into_inner().status.unwrap_or_default();
         let all = status.conditions.into_iter();
-        Ok(all.map(|c| (c.r#type, if c.status { Ok(()) } else { Err(format!("{} message:{}", c.reason, c.message)) })).collect())
+        Ok(all
+            .map(|c| {
+                (
+                    c.r#type,
+                    if c.status {
+                        Ok(())
+                    } else {
+                        Err(format!("{} message:{}", c.reason, c.message))
+                    },
+                )
+            })
+            .collect())
     }
 
     /// Tells the runtime the node's pod addresses.
     pub async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Status> {
         let network_config = Some(cri::NetworkConfig { pod_cidr: cidr.to_owned() });
-        let request = cri::UpdateRuntimeConfigRequest { runtime_config: Some(cri::RuntimeConfig { network_config }) };
+        let request = cri::UpdateRuntimeConfigRequest {
+            runtime_config: Some(cri::RuntimeConfig { network_config }),
+        };
         self.runtime.clone().update_runtime_config(call(request)).await.map(drop)
     }
 
     /// Every pod the runtime knows.
     pub async fn snapshot(&self) -> Result<Snapshot, Status> {
-        let sandboxes = self.runtime.clone().list_pod_sandbox(call(cri::ListPodSandboxRequest::default())).await?.into_inner();
-        let containers = self.runtime.clone().list_containers(call(cri::ListContainersRequest::default())).await?.into_inner();
+        let sandboxes = self
+            .runtime
+            .clone()
+            .list_pod_sandbox(call(cri::ListPodSandboxRequest::default()))
+            .await?
+            .into_inner();
+        let containers = self
+            .runtime
+            .clone()
+            .list_containers(call(cri::ListContainersRequest::default()))
+            .await?
+            .into_inner();
         let mut snapshot = Snapshot::new();
         for sandbox in sandboxes.items {
             let Some(entry) = entry(&mut snapshot, &sandbox.labels) else { continue };
@@ -131,7 +163,11 @@ impl Cri {
         }
         for container in containers.containers {
             let Some(entry) = entry(&mut snapshot, &container.labels) else { continue };
-            entry.grace = container.annotations.get(names::GRACE_PERIOD).and_then(|text| text.parse().ok()).or(entry.grace);
+            entry.grace = container
+                .annotations
+                .get(names::GRACE_PERIOD)
+                .and_then(|text| text.parse().ok())
+                .or(entry.grace);
             entry.states.push((container.id, container.state));
         }
         for pod in snapshot.values_mut() {
@@ -142,24 +178,42 @@ impl Cri {
 
     /// Everything the runtime knows about one pod.
     pub async fn observe(&self, uid: &str) -> Result<Observed, Status> {
-        let label_selector: HashMap<String, String> = [(names::POD_UID.to_owned(), uid.to_owned())].into();
-        let filter = cri::PodSandboxFilter { label_selector: label_selector.clone(), ..cri::PodSandboxFilter::default() };
+        let label_selector: HashMap<String, String> =
+            [(names::POD_UID.to_owned(), uid.to_owned())].into();
+        let filter = cri::PodSandboxFilter {
+            label_selector: label_selector.clone(),
+            ..cri::PodSandboxFilter::default()
+        };
         let request = cri::ListPodSandboxRequest { filter: Some(filter) };
         let listed = self.runtime.clone().list_pod_sandbox(call(request)).await?.into_inner().items;
         let mut seen = Observed::default();
         for item in listed {
             let request = cri::PodSandboxStatusRequest { pod_sandbox_id: item.id, verbose: false };
-            let status = ok_if_missing(self.runtime.clone().pod_sandbox_status(call(request)).await.map(|r| r.into_inner().status))?;
+            let status = ok_if_missing(
+                self.runtime
+                    .clone()
+                    .pod_sandbox_status(call(request))
+                    .await
+                    .map(|r| r.into_inner().status),
+            )?;
             seen.sandboxes.extend(status.map(sandbox));
         }
-        seen.sandboxes.sort_by_key(|sandbox| std::cmp::Reverse((sandbox.created_at, sandbox.attempt)));
+        seen.sandboxes
+            .sort_by_key(|sandbox| std::cmp::Reverse((sandbox.created_at, sandbox.attempt)));
         let filter = cri::ContainerFilter { label_selector, ..cri::ContainerFilter::default() };
         let request = cri::ListContainersRequest { filter: Some(filter) };
-        let listed = self.runtime.clone().list_containers(call(request)).await?.into_inner().containers;
+        let listed =
+            self.runtime.clone().list_containers(call(request)).await?.into_inner().containers;
         for item in listed {
             let sandbox = item.pod_sandbox_id;
             let request = cri::ContainerStatusRequest { container_id: item.id, verbose: false };
-            let status = ok_if_missing(self.runtime.clone().container_status(call(request)).await.map(|r| r.into_inner().status))?;
+            let status = ok_if_missing(
+                self.runtime
+                    .clone()
+                    .container_status(call(request))
+                    .await
+                    .map(|r| r.into_inner().status),
+            )?;
             seen.runs.extend(status.map(|status| run(status, sandbox)));
         }
         seen.runs.sort_by_key(|run| std::cmp::Reverse((run.created_at, run.attempt)));
@@ -167,9 +221,20 @@ impl Cri {
     }
 
     /// Makes a sandbox.
-    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig, handler: &str) -> Result<String, Status> {
-        let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
-        Ok(self.runtime.clone().run_pod_sandbox(within(request, 2 * CALL)).await?.into_inner().pod_sandbox_id)
+    pub async fn run_sandbox(
+        &self,
+        config: cri::PodSandboxConfig,
+        handler: &str,
+    ) -> Result<String, Status> {
+        let request =
+            cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        Ok(self
+            .runtime
+            .clone()
+            .run_pod_sandbox(within(request, 2 * CALL))
+            .await?
+            .into_inner()
+            .pod_sandbox_id)
     }
 
     /// Ends a sandbox and what runs in it.
@@ -185,14 +250,27 @@ impl Cri {
     }
 
     /// Makes a container.
-    pub async fn create(&self, sandbox: &str, config: cri::ContainerConfig, sandbox_config: cri::PodSandboxConfig) -> Result<String, Status> {
-        let request = cri::CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: Some(sandbox_config) };
+    pub async fn create(
+        &self,
+        sandbox: &str,
+        config: cri::ContainerConfig,
+        sandbox_config: cri::PodSandboxConfig,
+    ) -> Result<String, Status> {
+        let request = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
         Ok(self.runtime.clone().create_container(call(request)).await?.into_inner().container_id)
     }
 
     /// Starts a container.
     pub async fn start(&self, id: &str) -> Result<(), Status> {
-        self.runtime.clone().start_container(call(cri::StartContainerRequest { container_id: id.to_owned() })).await.map(drop)
+        self.runtime
+            .clone()
+            .start_container(call(cri::StartContainerRequest { container_id: id.to_owned() }))
+            .await
+            .map(drop)
     }
 
     /// Ends a container: its stop signal, then SIGKILL after `grace` seconds.
@@ -209,9 +287,18 @@ impl Cri {
     }
 
     /// Runs a command in a container; exit code and output.
-    pub async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Result<(i32, Vec<u8>), Status> {
+    pub async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<(i32, Vec<u8>), Status> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
-        let request = cri::ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: seconds };
+        let request = cri::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: command.to_vec(),
+            timeout: seconds,
+        };
         let limit = timeout + Duration::from_secs(10);
         let answer = self.runtime.clone().exec_sync(within(request, limit)).await?.into_inner();
         let mut output = answer.stdout.to_vec();
@@ -249,12 +336,18 @@ impl Cri {
 
     /// Events as they happen; runtimes without them answer `Unimplemented`.
     pub async fn events(&self) -> Result<tonic::Streaming<cri::ContainerEventResponse>, Status> {
-        Ok(self.runtime.clone().get_container_events(Request::new(cri::GetEventsRequest {})).await?.into_inner())
+        Ok(self
+            .runtime
+            .clone()
+            .get_container_events(Request::new(cri::GetEventsRequest {}))
+            .await?
+            .into_inner())
     }
 
     /// The image on the node, if it is there.
     pub async fn image(&self, reference: &str) -> Result<Option<LocalImage>, Status> {
-        let request = cri::ImageStatusRequest { image: Some(image_spec(reference)), verbose: false };
+        let request =
+            cri::ImageStatusRequest { image: Some(image_spec(reference)), verbose: false };
         let answer = self.image.clone().image_status(call(request)).await;
         let image = ok_if_missing(answer.map(|answer| answer.into_inner().image))?;
         Ok(image.map(|image| LocalImage {
@@ -268,14 +361,29 @@ impl Cri {
     }
 
     /// Fetches an image; what containers are created from.
-    pub async fn pull(&self, reference: &str, auth: Option<cri::AuthConfig>, sandbox: cri::PodSandboxConfig) -> Result<String, Status> {
-        let request = cri::PullImageRequest { image: Some(image_spec(reference)), auth, sandbox_config: Some(sandbox) };
+    pub async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<cri::AuthConfig>,
+        sandbox: cri::PodSandboxConfig,
+    ) -> Result<String, Status> {
+        let request = cri::PullImageRequest {
+            image: Some(image_spec(reference)),
+            auth,
+            sandbox_config: Some(sandbox),
+        };
         Ok(self.image.clone().pull_image(within(request, PULL)).await?.into_inner().image_ref)
     }
 
     /// All images of the node.
     pub async fn images(&self) -> Result<Vec<cri::Image>, Status> {
-        Ok(self.image.clone().list_images(call(cri::ListImagesRequest::default())).await?.into_inner().images)
+        Ok(self
+            .image
+            .clone()
+            .list_images(call(cri::ListImagesRequest::default()))
+            .await?
+            .into_inner()
+            .images)
     }
 
     /// Removes an image.
@@ -287,15 +395,30 @@ impl Cri {
     /// Where images lie and how much they take.
     pub async fn image_fs(&self) -> Result<Option<cri::FilesystemUsage>, Status> {
         let request = within(cri::ImageFsInfoRequest {}, Duration::from_secs(10));
-        Ok(self.image.clone().image_fs_info(request).await?.into_inner().image_filesystems.into_iter().next())
+        Ok(self
+            .image
+            .clone()
+            .image_fs_info(request)
+            .await?
+            .into_inner()
+            .image_filesystems
+            .into_iter()
+            .next())
     }
 }
 
 fn image_spec(reference: &str) -> cri::ImageSpec {
-    cri::ImageSpec { image: reference.to_owned(), user_specified_image: reference.to_owned(), ..cri::ImageSpec::default() }
+    cri::ImageSpec {
+        image: reference.to_owned(),
+        user_specified_image: reference.to_owned(),
+        ..cri::ImageSpec::default()
+    }
 }
 
-fn entry<'a>(snapshot: &'a mut Snapshot, labels: &HashMap<String, String>) -> Option<&'a mut PodSnapshot> {
+fn entry<'a>(
+    snapshot: &'a mut Snapshot,
+    labels: &HashMap<String, String>,
+) -> Option<&'a mut PodSnapshot> {
     let uid = labels.get(names::POD_UID)?;
     let entry = snapshot.entry(uid.clone()).or_default();
     let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
@@ -343,7 +466,11 @@ fn run(status: cri::ContainerStatus, sandbox: String) -> Run {
         exit_code: status.exit_code,
         reason: status.reason,
         message: status.message,
-        image: if spec.user_specified_image.is_empty() { spec.image } else { spec.user_specified_image },
+        image: if spec.user_specified_image.is_empty() {
+            spec.image
+        } else {
+            spec.user_specified_image
+        },
         image_id: if status.image_ref.is_empty() { status.image_id } else { status.image_ref },
         log_path: status.log_path,
     }

@@ -39,7 +39,14 @@ impl Recorder {
     }
 
     /// Something happened to a pod, or to `container` in it.
-    pub fn pod(&self, pod: &Pod, container: Option<&str>, warning: bool, reason: &'static str, message: impl Into<String>) {
+    pub fn pod(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        warning: bool,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         let meta = &pod.metadata;
         let mut object = json!({
             "apiVersion": "v1", "kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid,
@@ -54,14 +61,34 @@ impl Recorder {
     }
 
     /// Something happened to the node.
-    pub fn node(&self, name: &str, warning: bool, reason: &'static str, message: impl Into<String>) {
+    pub fn node(
+        &self,
+        name: &str,
+        warning: bool,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         let object = json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": name});
         self.send(object, "default", warning, reason, message.into());
     }
 
-    fn send(&self, object: Value, namespace: &str, warning: bool, reason: &'static str, message: String) {
+    fn send(
+        &self,
+        object: Value,
+        namespace: &str,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    ) {
         tracing::debug!(object = %object["name"], reason, message, "event");
-        let event = Event { object, namespace: namespace.to_owned(), warning, reason, message, at: time::now() };
+        let event = Event {
+            object,
+            namespace: namespace.to_owned(),
+            warning,
+            reason,
+            message,
+            at: time::now(),
+        };
         // A full queue means that the API server is gone; events are the first thing to do without.
         let _ = self.queue.try_send(event);
     }

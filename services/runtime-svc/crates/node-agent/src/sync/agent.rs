@@ -110,6 +110,8 @@ impl Agent {
     /// The pod with this name, and its last status.
     pub fn find_pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let pods = self.pods.read();
-        pods.values().find(|pod| pod.metadata.namespace == namespace && pod.metadata.name == name).cloned()
+        pods.values()
+            .find(|pod| pod.metadata.namespace == namespace && pod.metadata.name == name)
+            .cloned()
     }
 }

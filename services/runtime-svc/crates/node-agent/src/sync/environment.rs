@@ -13,16 +13,31 @@ const SERVICES_WAIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When something is missing or the API server does not answer; the text is the waiting message.
-pub async fn variables(agent: &Agent, pod: &Pod, container: &Container, pod_ips: &[String]) -> Result<Vec<(String, String)>, String> {
+pub async fn variables(
+    agent: &Agent,
+    pod: &Pod,
+    container: &Container,
+    pod_ips: &[String],
+) -> Result<Vec<(String, String)>, String> {
     let sources = sources(agent, pod, container).await?;
     let mut known = agent.services.subscribe();
     let services = tokio::time::timeout(SERVICES_WAIT, known.wait_for(Option::is_some)).await;
     let services = match services {
         Ok(Ok(services)) => services.clone().unwrap_or_default(),
-        _ => return Err("services have not yet been read at least once, cannot construct envvars".to_owned()),
+        _ => {
+            return Err("services have not yet been read at least once, cannot construct envvars"
+                .to_owned());
+        }
     };
     let node = agent.node_facts();
-    environment(&EnvInput { pod, container, services: &services, sources: &sources, node: &node, pod_ips })
+    environment(&EnvInput {
+        pod,
+        container,
+        services: &services,
+        sources: &sources,
+        node: &node,
+        pod_ips,
+    })
 }
 
 async fn sources(agent: &Agent, pod: &Pod, container: &Container) -> Result<Sources, String> {

@@ -38,7 +38,11 @@ async fn rotate_all(agent: &Agent) {
     let uids: Vec<String> = agent.pods.read().keys().cloned().collect();
     for uid in uids {
         let Ok(seen) = agent.cri.observe(&uid).await else { return };
-        for run in seen.runs.iter().filter(|run| run.state == RunState::Running && !run.log_path.is_empty()) {
+        for run in seen
+            .runs
+            .iter()
+            .filter(|run| run.state == RunState::Running && !run.log_path.is_empty())
+        {
             let path = Path::new(&run.log_path);
             if std::fs::metadata(path).map_or(0, |meta| meta.len()) < agent.settings.log_max_size {
                 continue;
@@ -53,7 +57,8 @@ async fn rotate_all(agent: &Agent) {
 /// Moves the log aside and has the runtime open a new one. If it does not, the log is moved back: no line is lost.
 async fn rotate(agent: &Agent, id: &str, path: &Path) -> std::io::Result<()> {
     let mut old = rotated(path)?;
-    let keep = usize::try_from(agent.settings.log_max_files.saturating_sub(2)).unwrap_or(usize::MAX);
+    let keep =
+        usize::try_from(agent.settings.log_max_files.saturating_sub(2)).unwrap_or(usize::MAX);
     while old.len() > keep {
         std::fs::remove_file(old.remove(0))?;
     }
@@ -73,13 +78,18 @@ pub fn rotated(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let prefix = format!("{}.", path.file_name().unwrap_or_default().to_string_lossy());
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
         .collect();
     found.sort();
     Ok(found)
 }
 
-async fn collect_images(agent: &Agent, seen: &mut BTreeMap<String, i64>) -> Result<(), tonic::Status> {
+async fn collect_images(
+    agent: &Agent,
+    seen: &mut BTreeMap<String, i64>,
+) -> Result<(), tonic::Status> {
     let now = time::now();
     let images = agent.cri.images().await?;
     seen.retain(|id, _| images.iter().any(|image| image.id == *id));
@@ -99,7 +109,10 @@ async fn collect_images(agent: &Agent, seen: &mut BTreeMap<String, i64>) -> Resu
     if percent(usage.disk_available) < i64::from(high) {
         return Ok(());
     }
-    let mut unused: Vec<_> = images.iter().filter(|image| !image.pinned && seen.get(&image.id).is_some_and(|at| now - at > MIN_AGE)).collect();
+    let mut unused: Vec<_> = images
+        .iter()
+        .filter(|image| !image.pinned && seen.get(&image.id).is_some_and(|at| now - at > MIN_AGE))
+        .collect();
     unused.sort_by_key(|image| seen.get(&image.id).copied().unwrap_or(0));
     let mut available = usage.disk_available;
     for image in unused {
@@ -117,7 +130,11 @@ fn images_in_use(agent: &Agent) -> BTreeSet<String> {
     let pods = agent.pods.read();
     let statuses = pods.values().flat_map(|pod| {
         let status = &pod.status;
-        status.container_statuses.iter().chain(&status.init_container_statuses).chain(&status.ephemeral_container_statuses)
+        status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses)
+            .chain(&status.ephemeral_container_statuses)
     });
     statuses.flat_map(|status| [status.image.clone(), status.image_id.clone()]).collect()
 }

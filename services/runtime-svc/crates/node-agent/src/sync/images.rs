@@ -19,11 +19,21 @@ pub type Failure = (&'static str, String);
 ///
 /// # Errors
 /// The container's waiting reason and message.
-pub async fn ensure(agent: &Agent, pod: &Pod, container: &Container, sandbox: &cri::PodSandboxConfig, backoff: &mut Backoff) -> Result<LocalImage, Failure> {
-    let event = |warning: bool, reason: &'static str, text: String| agent.recorder.pod(pod, Some(&container.name), warning, reason, text);
+pub async fn ensure(
+    agent: &Agent,
+    pod: &Pod,
+    container: &Container,
+    sandbox: &cri::PodSandboxConfig,
+    backoff: &mut Backoff,
+) -> Result<LocalImage, Failure> {
+    let event = |warning: bool, reason: &'static str, text: String| {
+        agent.recorder.pod(pod, Some(&container.name), warning, reason, text)
+    };
     let image = &container.image;
     let Some(reference) = normalise(image) else {
-        let text = format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format");
+        let text = format!(
+            "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format"
+        );
         event(true, "InspectFailed", text.clone());
         return Err(("InvalidImageName", text));
     };
@@ -34,11 +44,16 @@ pub async fn ensure(agent: &Agent, pod: &Pod, container: &Container, sandbox: &c
     })?;
     match (pull_policy(&container.image_pull_policy, image), present) {
         (PullPolicy::Never | PullPolicy::IfNotPresent, Some(present)) => {
-            event(false, "Pulled", format!("Container image \"{image}\" already present on machine"));
+            event(
+                false,
+                "Pulled",
+                format!("Container image \"{image}\" already present on machine"),
+            );
             return Ok(present);
         }
         (PullPolicy::Never, None) => {
-            let text = format!("Container image \"{image}\" is not present with pull policy of Never");
+            let text =
+                format!("Container image \"{image}\" is not present with pull policy of Never");
             event(true, "ErrImageNeverPull", text.clone());
             return Err(("ErrImageNeverPull", text));
         }
@@ -56,7 +71,9 @@ pub async fn ensure(agent: &Agent, pod: &Pod, container: &Container, sandbox: &c
     match pull(agent, pod, &reference, sandbox).await {
         Ok(pulled) => {
             backoff.reset(&key);
-            let took = flotilla_config::format_duration(Duration::from_millis(u64::try_from((time::now() - started) / 1_000_000).unwrap_or(0)));
+            let took = flotilla_config::format_duration(Duration::from_millis(
+                u64::try_from((time::now() - started) / 1_000_000).unwrap_or(0),
+            ));
             event(false, "Pulled", format!("Successfully pulled image \"{image}\" in {took}"));
             Ok(pulled)
         }
@@ -71,7 +88,12 @@ pub async fn ensure(agent: &Agent, pod: &Pod, container: &Container, sandbox: &c
 }
 
 /// Tries each credential of the pod that fits, then none.
-async fn pull(agent: &Agent, pod: &Pod, reference: &str, sandbox: &cri::PodSandboxConfig) -> Result<LocalImage, tonic::Status> {
+async fn pull(
+    agent: &Agent,
+    pod: &Pod,
+    reference: &str,
+    sandbox: &cri::PodSandboxConfig,
+) -> Result<LocalImage, tonic::Status> {
     let _slot = agent.pulls.acquire().await;
     let mut auths = Vec::new();
     for secret in &pod.spec.image_pull_secrets {

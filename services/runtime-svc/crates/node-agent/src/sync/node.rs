@@ -51,7 +51,10 @@ async fn register(agent: &Agent, flags: &NodeFlags) -> String {
     }
 }
 
-async fn try_register(agent: &Agent, flags: &NodeFlags) -> Result<String, flotilla_kube_client::Error> {
+async fn try_register(
+    agent: &Agent,
+    flags: &NodeFlags,
+) -> Result<String, flotilla_kube_client::Error> {
     let fresh = agent.api.create_node(&object(agent, flags).await).await?;
     if fresh {
         tracing::info!(node = agent.node, "registered the node");
@@ -79,7 +82,11 @@ fn labels(agent: &Agent, flags: &NodeFlags) -> Value {
 }
 
 async fn object(agent: &Agent, flags: &NodeFlags) -> Value {
-    let taints: Vec<Value> = flags.taints.iter().map(|(key, value, effect)| json!({"key": key, "value": value, "effect": effect})).collect();
+    let taints: Vec<Value> = flags
+        .taints
+        .iter()
+        .map(|(key, value, effect)| json!({"key": key, "value": value, "effect": effect}))
+        .collect();
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -123,7 +130,13 @@ async fn status(agent: &Agent, flags: &NodeFlags) {
     }
 }
 
-async fn report(agent: &Agent, flags: &NodeFlags, last: &mut Value, reported: &mut i64, cidr: &mut String) -> Result<(), flotilla_kube_client::Error> {
+async fn report(
+    agent: &Agent,
+    flags: &NodeFlags,
+    last: &mut Value,
+    reported: &mut i64,
+    cidr: &mut String,
+) -> Result<(), flotilla_kube_client::Error> {
     let node = match agent.api.node(&agent.node).await {
         Err(error) if error.is_not_found() => {
             // Somebody deleted the object: it is registered anew.
@@ -135,7 +148,10 @@ async fn report(agent: &Agent, flags: &NodeFlags, last: &mut Value, reported: &m
     let fresh = node_status(agent, flags, &node["status"]).await;
     let now = time::now();
     let same = |key: &str| without_heartbeats(&fresh[key]) == without_heartbeats(&last[key]);
-    let unchanged = ["conditions", "addresses", "capacity", "allocatable", "nodeInfo", "daemonEndpoints"].iter().all(|key| same(key));
+    let unchanged =
+        ["conditions", "addresses", "capacity", "allocatable", "nodeInfo", "daemonEndpoints"]
+            .iter()
+            .all(|key| same(key));
     if !unchanged || now - *reported >= REPORT || node["status"]["conditions"].is_null() {
         agent.api.patch_node(&agent.node, true, &json!({"status": fresh})).await?;
         (*last, *reported) = (fresh, now);
@@ -163,7 +179,11 @@ fn without_heartbeats(value: &Value) -> Value {
 async fn node_status(agent: &Agent, flags: &NodeFlags, old: &Value) -> Value {
     let machine = &agent.machine;
     let (runtime, version) = agent.cri.runtime_name();
-    let runtime = if runtime.is_empty() { "unknown://unknown".to_owned() } else { format!("{runtime}://{version}") };
+    let runtime = if runtime.is_empty() {
+        "unknown://unknown".to_owned()
+    } else {
+        format!("{runtime}://{version}")
+    };
     let resources = |cpu: i64, memory: i64, storage: i64| {
         json!({
             "cpu": cpu.to_string(),
@@ -173,7 +193,8 @@ async fn node_status(agent: &Agent, flags: &NodeFlags, old: &Value) -> Value {
         })
     };
     // What kubelet keeps back before it would evict: 100Mi of memory, a tenth of the disk.
-    let allocatable = resources(machine.cpus, (machine.memory - (100 << 20)).max(0), machine.storage / 10 * 9);
+    let allocatable =
+        resources(machine.cpus, (machine.memory - (100 << 20)).max(0), machine.storage / 10 * 9);
     json!({
         "capacity": resources(machine.cpus, machine.memory, machine.storage),
         "allocatable": allocatable,
@@ -202,7 +223,8 @@ async fn conditions(agent: &Agent, old: &Value) -> Vec<Value> {
     let usage = machine::usage(agent.paths.root());
     let percent = |part: i64, all: i64| if all > 0 { part.saturating_mul(100) / all } else { 100 };
     let memory = usage.memory_available < 100 << 20;
-    let disk = percent(usage.disk_available, usage.disk_total) < 10 || (usage.inodes > 0 && percent(usage.inodes_free, usage.inodes) < 5);
+    let disk = percent(usage.disk_available, usage.disk_total) < 10
+        || (usage.inodes > 0 && percent(usage.inodes_free, usage.inodes) < 5);
     let pids = usage.max_tasks > 0 && percent(usage.max_tasks - usage.tasks, usage.max_tasks) < 10;
     let pressure = |yes: bool, kind: &str, good: (&str, &str), bad: (&str, &str)| {
         let (reason, message) = if yes { bad } else { good };
@@ -214,9 +236,24 @@ async fn conditions(agent: &Agent, old: &Value) -> Vec<Value> {
         Err(text) => ("KubeletNotReady", text.as_str()),
     };
     vec![
-        pressure(memory, "MemoryPressure", ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"), ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available")),
-        pressure(disk, "DiskPressure", ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"), ("KubeletHasDiskPressure", "kubelet has disk pressure")),
-        pressure(pids, "PIDPressure", ("KubeletHasSufficientPID", "kubelet has sufficient PID available"), ("KubeletHasInsufficientPID", "kubelet has insufficient PID available")),
+        pressure(
+            memory,
+            "MemoryPressure",
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ),
+        pressure(
+            disk,
+            "DiskPressure",
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ),
+        pressure(
+            pids,
+            "PIDPressure",
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ),
         condition(old, "Ready", ready.is_ok(), reason, message),
     ]
 }
@@ -225,10 +262,14 @@ async fn readiness(agent: &Agent) -> Result<(), String> {
     if !*agent.runtime_up.borrow() {
         return Err("container runtime is down".to_owned());
     }
-    let conditions = agent.cri.conditions().await.map_err(|status| format!("container runtime status check may not have completed yet: {}", status.message()))?;
+    let conditions = agent.cri.conditions().await.map_err(|status| {
+        format!("container runtime status check may not have completed yet: {}", status.message())
+    })?;
     let check = |kind: &str, title: &str| match conditions.get(kind) {
         Some(Ok(())) => Ok(()),
-        Some(Err(text)) => Err(format!("container runtime {title} not ready: {kind}=false reason:{text}")),
+        Some(Err(text)) => {
+            Err(format!("container runtime {title} not ready: {kind}=false reason:{text}"))
+        }
         None => Err(format!("Missing node runtime {kind} condition")),
     };
     check("RuntimeReady", "status check").and(check("NetworkReady", "network"))
@@ -238,7 +279,10 @@ fn condition(old: &Value, kind: &str, yes: bool, reason: &str, message: &str) ->
     let value = if yes { "True" } else { "False" };
     let now = time::rfc3339(time::now());
     let before = old["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == kind);
-    let kept = before.filter(|c| c["status"] == value).and_then(|c| c["lastTransitionTime"].as_str()).map(str::to_owned);
+    let kept = before
+        .filter(|c| c["status"] == value)
+        .and_then(|c| c["lastTransitionTime"].as_str())
+        .map(str::to_owned);
     json!({
         "type": kind, "status": value, "reason": reason, "message": message,
         "lastHeartbeatTime": now, "lastTransitionTime": kept.or(now),

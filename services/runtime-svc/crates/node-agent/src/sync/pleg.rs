@@ -26,7 +26,7 @@ async fn looks(agent: Arc<Agent>, inputs: mpsc::Sender<Input>, wake: Arc<Notify>
     loop {
         match look(&agent).await {
             Ok(snapshot) => {
-                if agent.runtime_up.send_replace(true) != true {
+                if !agent.runtime_up.send_replace(true) {
                     tracing::info!(runtime = agent.cri.runtime_name().0, "the runtime answers");
                 }
                 if last.as_ref() != Some(&snapshot) {
@@ -38,7 +38,10 @@ async fn looks(agent: Arc<Agent>, inputs: mpsc::Sender<Input>, wake: Arc<Notify>
             }
             Err(error) => {
                 if agent.runtime_up.send_replace(false) || last.is_none() {
-                    tracing::warn!(error = error.message(), "the runtime does not answer; waiting for it");
+                    tracing::warn!(
+                        error = error.message(),
+                        "the runtime does not answer; waiting for it"
+                    );
                 }
                 last = Some(Default::default());
             }
@@ -63,10 +66,14 @@ async fn look(agent: &Agent) -> Result<crate::remote::cri::Snapshot, tonic::Stat
 async fn events(agent: Arc<Agent>, wake: Arc<Notify>) {
     loop {
         match agent.cri.events().await {
-            Ok(mut stream) => while let Ok(Some(_)) = stream.message().await {
-                wake.notify_one();
-            },
-            Err(status) if status.code() == tonic::Code::Unimplemented => return std::future::pending().await,
+            Ok(mut stream) => {
+                while let Ok(Some(_)) = stream.message().await {
+                    wake.notify_one();
+                }
+            }
+            Err(status) if status.code() == tonic::Code::Unimplemented => {
+                return std::future::pending().await;
+            }
             Err(_) => {}
         }
         tokio::time::sleep(PERIOD).await;

@@ -38,7 +38,13 @@ impl Prober {
 
     /// Probes exactly these runs from now on. `reported` is what the API server knew of a run that was adopted:
     /// it counts until the first probe says otherwise.
-    pub fn follow(&mut self, pod: &Arc<Pod>, runs: &[(&Run, Container)], ip: &str, reported: impl Fn(&Run) -> Option<ContainerStatus>) {
+    pub fn follow(
+        &mut self,
+        pod: &Arc<Pod>,
+        runs: &[(&Run, Container)],
+        ip: &str,
+        reported: impl Fn(&Run) -> Option<ContainerStatus>,
+    ) {
         let wanted: Vec<&str> = runs.iter().map(|(run, _)| run.id.as_str()).collect();
         self.tasks.retain(|id, task| {
             let keep = wanted.contains(&id.as_str());
@@ -53,13 +59,24 @@ impl Prober {
                 continue;
             }
             let old = reported(run);
-            let started = container.startup_probe.is_none() || old.as_ref().is_some_and(|old| old.started == Some(true));
-            let ready = container.readiness_probe.is_none() || old.as_ref().is_some_and(|old| old.ready);
-            self.verdicts.lock().insert(run.id.clone(), Verdict { started, ready, ..Verdict::default() });
-            if container.startup_probe.is_none() && container.readiness_probe.is_none() && container.liveness_probe.is_none() {
+            let started = container.startup_probe.is_none()
+                || old.as_ref().is_some_and(|old| old.started == Some(true));
+            let ready =
+                container.readiness_probe.is_none() || old.as_ref().is_some_and(|old| old.ready);
+            self.verdicts
+                .lock()
+                .insert(run.id.clone(), Verdict { started, ready, ..Verdict::default() });
+            if container.startup_probe.is_none()
+                && container.readiness_probe.is_none()
+                && container.liveness_probe.is_none()
+            {
                 continue;
             }
-            let target = Target { container: Arc::new(container.clone()), id: run.id.clone(), ip: ip.to_owned() };
+            let target = Target {
+                container: Arc::new(container.clone()),
+                id: run.id.clone(),
+                ip: ip.to_owned(),
+            };
             let probing = Probing {
                 agent: self.agent.clone(),
                 pod: pod.clone(),
@@ -100,12 +117,18 @@ impl Probing {
         }
         let liveness = async {
             if let Some(probe) = &container.liveness_probe {
-                self.watch(ProbeKind::Liveness, probe, true, |verdict, passing| verdict.dead = !passing).await;
+                self.watch(ProbeKind::Liveness, probe, true, |verdict, passing| {
+                    verdict.dead = !passing
+                })
+                .await;
             }
         };
         let readiness = async {
             if let Some(probe) = &container.readiness_probe {
-                self.watch(ProbeKind::Readiness, probe, false, |verdict, passing| verdict.ready = passing).await;
+                self.watch(ProbeKind::Readiness, probe, false, |verdict, passing| {
+                    verdict.ready = passing
+                })
+                .await;
             }
         };
         tokio::join!(liveness, readiness);
@@ -116,15 +139,24 @@ impl Probing {
         let mut tally = Tally::new(settings, false);
         self.delay(settings).await;
         loop {
-            if let Some(passing) = tally.count(self.once(ProbeKind::Startup, probe, settings).await) {
-                self.update(|verdict| (verdict.started, verdict.failed_to_start) = (passing, !passing));
+            if let Some(passing) = tally.count(self.once(ProbeKind::Startup, probe, settings).await)
+            {
+                self.update(|verdict| {
+                    (verdict.started, verdict.failed_to_start) = (passing, !passing)
+                });
                 return passing;
             }
             tokio::time::sleep(Duration::from_secs(settings.period)).await;
         }
     }
 
-    async fn watch(&self, kind: ProbeKind, probe: &Probe, passing: bool, set: impl Fn(&mut Verdict, bool)) {
+    async fn watch(
+        &self,
+        kind: ProbeKind,
+        probe: &Probe,
+        passing: bool,
+        set: impl Fn(&mut Verdict, bool),
+    ) {
         let settings = Settings::of(probe);
         let mut tally = Tally::new(settings, passing);
         self.delay(settings).await;
@@ -132,7 +164,9 @@ impl Probing {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Some(passing) = tally.count(self.once(kind, probe, settings).await) else { continue };
+            let Some(passing) = tally.count(self.once(kind, probe, settings).await) else {
+                continue;
+            };
             self.update(|verdict| set(verdict, passing));
             if kind == ProbeKind::Liveness && !passing {
                 // The run is as good as ended; its successor gets probes of its own.
@@ -142,7 +176,9 @@ impl Probing {
     }
 
     async fn delay(&self, settings: Settings) {
-        let due = self.started_at.saturating_add(i64::try_from(settings.delay).unwrap_or(0).saturating_mul(1_000_000_000));
+        let due = self.started_at.saturating_add(
+            i64::try_from(settings.delay).unwrap_or(0).saturating_mul(1_000_000_000),
+        );
         let left = u64::try_from(due - time::now()).unwrap_or(0);
         tokio::time::sleep(Duration::from_nanos(left)).await;
     }
@@ -153,7 +189,13 @@ impl Probing {
         self.agent.metrics.probe(kind, result.is_ok());
         let Err(reason) = result else { return true };
         let text = format!("{} probe failed: {reason}", kind.title());
-        self.agent.recorder.pod(&self.pod, Some(&self.target.container.name), true, "Unhealthy", text);
+        self.agent.recorder.pod(
+            &self.pod,
+            Some(&self.target.container.name),
+            true,
+            "Unhealthy",
+            text,
+        );
         false
     }
 

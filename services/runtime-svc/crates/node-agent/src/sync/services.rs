@@ -14,12 +14,16 @@ pub async fn follow(agent: Arc<Agent>) {
         agent.services.send_replace(Some(Arc::default()));
         return std::future::pending().await;
     };
-    let mut reflector = Reflector::<Service>::new(client, "/api/v1/services", ListParams::default());
+    let mut reflector =
+        Reflector::<Service>::new(client, "/api/v1/services", ListParams::default());
     let mut all: BTreeMap<(String, String), Service> = BTreeMap::new();
     loop {
-        let key = |service: &Service| (service.metadata.namespace.clone(), service.metadata.name.clone());
+        let key =
+            |service: &Service| (service.metadata.namespace.clone(), service.metadata.name.clone());
         match reflector.next().await {
-            Change::Replaced(list) => all = list.into_iter().map(|service| (key(&service), service)).collect(),
+            Change::Replaced(list) => {
+                all = list.into_iter().map(|service| (key(&service), service)).collect()
+            }
             Change::Applied(service) => drop(all.insert(key(&service), service)),
             Change::Deleted(service) => drop(all.remove(&key(&service))),
         }

@@ -34,7 +34,10 @@ impl StaticPod {
         if object["kind"] != "Pod" || object["apiVersion"] != "v1" {
             return Err("it is no Pod of apiVersion v1".to_owned());
         }
-        let name = object["metadata"]["name"].as_str().filter(|name| !name.is_empty()).ok_or("metadata.name is missing")?;
+        let name = object["metadata"]["name"]
+            .as_str()
+            .filter(|name| !name.is_empty())
+            .ok_or("metadata.name is missing")?;
         let mut digest = Sha256::new();
         for part in [node.as_bytes(), origin.as_os_str().as_encoded_bytes(), text] {
             digest.update(part);
@@ -110,8 +113,11 @@ pub async fn follow(folder: PathBuf, node: String, inputs: mpsc::Sender<Input>) 
 
 fn manifests(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-    paths.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    paths.retain(|path| {
+        !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    });
     paths.sort();
     paths
 }
@@ -138,7 +144,13 @@ mod tests {
         assert!(mirror["metadata"].get("uid").is_none());
         let other = StaticPod::new(text, "n2", Path::new("/m/web.yaml")).unwrap();
         assert_ne!(other.pod.uid(), got.pod.uid());
-        for bad in [&b"x"[..], b"{}", b"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n", b"\xff\xfe", b"kind: Service"] {
+        for bad in [
+            &b"x"[..],
+            b"{}",
+            b"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n",
+            b"\xff\xfe",
+            b"kind: Service",
+        ] {
             assert!(StaticPod::new(bad, "n1", Path::new("/m")).is_err());
         }
     }

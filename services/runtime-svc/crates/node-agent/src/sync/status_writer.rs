@@ -43,7 +43,9 @@ impl StatusWriter {
     /// Reports `report` unless it says nothing new.
     pub fn report(&self, report: Report) {
         self.latest.send_if_modified(|latest| {
-            let same = latest.as_ref().is_some_and(|old| old.status == report.status && old.uid == report.uid);
+            let same = latest
+                .as_ref()
+                .is_some_and(|old| old.status == report.status && old.uid == report.uid);
             *latest = Some(report);
             !same
         });
@@ -51,7 +53,9 @@ impl StatusWriter {
 
     /// Waits until the latest report is written.
     pub async fn flush(&self) {
-        let Some(wanted) = self.latest.borrow().as_ref().map(|report| report.status.clone()) else { return };
+        let Some(wanted) = self.latest.borrow().as_ref().map(|report| report.status.clone()) else {
+            return;
+        };
         let mut written = self.written.clone();
         // The writer ends only with its pod.
         let _ = written.wait_for(|status| status.as_ref() == Some(&wanted)).await;
@@ -64,13 +68,18 @@ impl Drop for StatusWriter {
     }
 }
 
-async fn write(agent: Arc<Agent>, mut reports: watch::Receiver<Option<Report>>, done: watch::Sender<Option<PodStatus>>) {
+async fn write(
+    agent: Arc<Agent>,
+    mut reports: watch::Receiver<Option<Report>>,
+    done: watch::Sender<Option<PodStatus>>,
+) {
     let mut pause = FIRST_PAUSE;
     let mut uid = String::new();
     while reports.changed().await.is_ok() {
         loop {
             let Some(report) = reports.borrow_and_update().clone() else { break };
-            let told = (report.uid == uid || uid.is_empty()) && done.borrow().as_ref() == Some(&report.status);
+            let told = (report.uid == uid || uid.is_empty())
+                && done.borrow().as_ref() == Some(&report.status);
             if told || report.uid.is_empty() || agent.api.client().is_none() {
                 done.send_replace(Some(report.status));
                 break;

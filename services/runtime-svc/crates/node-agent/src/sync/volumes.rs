@@ -9,7 +9,10 @@ use flotilla_proto::cri::runtime::v1 as cri;
 
 use super::agent::Agent;
 use crate::engine::expand::expand;
-use crate::engine::kube::{Container, DownwardApiVolume, HostPath, KeyToPath, Pod, ProjectedVolume, TokenProjection, Volume};
+use crate::engine::kube::{
+    Container, DownwardApiVolume, HostPath, KeyToPath, Pod, ProjectedVolume, TokenProjection,
+    Volume,
+};
 use crate::engine::sandbox_config::full_hostname;
 use crate::engine::{field, quantity, time};
 use crate::host::atomic_dir::{self, FileContent, Files};
@@ -29,12 +32,19 @@ pub type Folders = BTreeMap<String, PathBuf>;
 ///
 /// # Errors
 /// Which volume cannot be had and why, as in the event `FailedMount`.
-pub async fn prepare(agent: &Agent, pod: &Pod, tokens: &mut Tokens, pod_ips: &[String]) -> Result<Folders, String> {
+pub async fn prepare(
+    agent: &Agent,
+    pod: &Pod,
+    tokens: &mut Tokens,
+    pod_ips: &[String],
+) -> Result<Folders, String> {
     let mut folders = Folders::new();
     let mut preparer = Preparer { agent, pod, tokens, pod_ips };
     for volume in &pod.spec.volumes {
         let folder = preparer.volume(volume).await;
-        let folder = folder.map_err(|error| format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name))?;
+        let folder = folder.map_err(|error| {
+            format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name)
+        })?;
         folders.insert(volume.name.clone(), folder);
     }
     Ok(folders)
@@ -56,7 +66,8 @@ impl Preparer<'_> {
         }
         if let Some(scratch) = &volume.empty_dir {
             let dir = folder("kubernetes.io~empty-dir");
-            let limit = scratch.size_limit.as_ref().and_then(|q| quantity::value(&q.0)).unwrap_or(0);
+            let limit =
+                scratch.size_limit.as_ref().and_then(|q| quantity::value(&q.0)).unwrap_or(0);
             match scratch.medium.as_str() {
                 "" => self.scratch(&dir).map_err(text)?,
                 "Memory" => {
@@ -69,17 +80,28 @@ impl Preparer<'_> {
         }
         let (dir, files, in_memory) = if let Some(map) = &volume.config_map {
             let data = self.config_map(&map.name, map.optional).await?;
-            (folder("kubernetes.io~configmap"), select(data, &map.items, map.default_mode, map.optional, "configmap")?, false)
+            (
+                folder("kubernetes.io~configmap"),
+                select(data, &map.items, map.default_mode, map.optional, "configmap")?,
+                false,
+            )
         } else if let Some(secret) = &volume.secret {
             let data = self.secret(&secret.secret_name, secret.optional).await?;
-            (folder("kubernetes.io~secret"), select(data, &secret.items, secret.default_mode, secret.optional, "secret")?, true)
+            (
+                folder("kubernetes.io~secret"),
+                select(data, &secret.items, secret.default_mode, secret.optional, "secret")?,
+                true,
+            )
         } else if let Some(fields) = &volume.downward_api {
             (folder("kubernetes.io~downward-api"), self.fields(fields, fields.default_mode)?, false)
         } else if let Some(projected) = &volume.projected {
             (folder("kubernetes.io~projected"), self.projected(projected).await?, true)
         } else {
             let kind = volume.others.keys().find(|key| *key != "name");
-            return Err(format!("not supported yet: {}", kind.map_or("a volume without a source", String::as_str)));
+            return Err(format!(
+                "not supported yet: {}",
+                kind.map_or("a volume without a source", String::as_str)
+            ));
         };
         // Secrets never reach the disk.
         if in_memory {
@@ -90,7 +112,12 @@ impl Preparer<'_> {
     }
 
     fn group(&self) -> Option<u32> {
-        self.pod.spec.security_context.as_ref()?.fs_group.and_then(|group| u32::try_from(group).ok())
+        self.pod
+            .spec
+            .security_context
+            .as_ref()?
+            .fs_group
+            .and_then(|group| u32::try_from(group).ok())
     }
 
     fn scratch(&self, dir: &Path) -> std::io::Result<()> {
@@ -104,21 +131,37 @@ impl Preparer<'_> {
     }
 
     async fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Data, String> {
-        let data = self.agent.api.config_map(&self.pod.metadata.namespace, name).await.map_err(|e| e.to_string())?;
+        let data = self
+            .agent
+            .api
+            .config_map(&self.pod.metadata.namespace, name)
+            .await
+            .map_err(|e| e.to_string())?;
         found(data, optional, || format!("configmap \"{name}\" not found"))
     }
 
     async fn secret(&self, name: &str, optional: Option<bool>) -> Result<Data, String> {
-        let data = self.agent.api.secret(&self.pod.metadata.namespace, name).await.map_err(|e| e.to_string())?;
+        let data = self
+            .agent
+            .api
+            .secret(&self.pod.metadata.namespace, name)
+            .await
+            .map_err(|e| e.to_string())?;
         found(data, optional, || format!("secret \"{name}\" not found"))
     }
 
-    fn fields(&self, volume: &DownwardApiVolume, default_mode: Option<i32>) -> Result<Files, String> {
+    fn fields(
+        &self,
+        volume: &DownwardApiVolume,
+        default_mode: Option<i32>,
+    ) -> Result<Files, String> {
         let node = self.agent.node_facts();
         let mut files = Files::new();
         for item in &volume.items {
             let value = match (&item.field_ref, &item.resource_field_ref) {
-                (Some(wanted), _) => field::field(self.pod, &wanted.field_path, &node, self.pod_ips)?,
+                (Some(wanted), _) => {
+                    field::field(self.pod, &wanted.field_path, &node, self.pod_ips)?
+                }
                 (None, Some(wanted)) => field::resource(self.pod, "", wanted, &node)?,
                 (None, None) => continue,
             };
@@ -144,7 +187,8 @@ impl Preparer<'_> {
                     files.insert(wanted.path.clone(), content(token.into_bytes(), None, mode));
                 }
             } else {
-                let kind = source.others.keys().next().map_or("a source without a kind", String::as_str);
+                let kind =
+                    source.others.keys().next().map_or("a source without a kind", String::as_str);
                 return Err(format!("not supported yet: projected {kind}"));
             }
         }
@@ -178,7 +222,11 @@ impl Preparer<'_> {
     }
 }
 
-fn found(data: Option<Data>, optional: Option<bool>, missing: impl Fn() -> String) -> Result<Data, String> {
+fn found(
+    data: Option<Data>,
+    optional: Option<bool>,
+    missing: impl Fn() -> String,
+) -> Result<Data, String> {
     match data {
         Some(data) => Ok(data),
         None if optional == Some(true) => Ok(Data::new()),
@@ -191,14 +239,25 @@ fn content(data: Vec<u8>, own: Option<i32>, default: Option<i32>) -> FileContent
     FileContent { data, mode: u32::try_from(mode).unwrap_or(0o644) & 0o777 }
 }
 
-fn select(data: Data, items: &[KeyToPath], mode: Option<i32>, optional: Option<bool>, kind: &str) -> Result<Files, String> {
+fn select(
+    data: Data,
+    items: &[KeyToPath],
+    mode: Option<i32>,
+    optional: Option<bool>,
+    kind: &str,
+) -> Result<Files, String> {
     if items.is_empty() {
-        return Ok(data.into_iter().map(|(key, value)| (key, content(value, None, mode))).collect());
+        return Ok(data
+            .into_iter()
+            .map(|(key, value)| (key, content(value, None, mode)))
+            .collect());
     }
     let mut files = Files::new();
     for item in items {
         match data.get(&item.key) {
-            Some(value) => drop(files.insert(item.path.clone(), content(value.clone(), item.mode, mode))),
+            Some(value) => {
+                drop(files.insert(item.path.clone(), content(value.clone(), item.mode, mode)))
+            }
             None if optional == Some(true) => {}
             None => return Err(format!("{kind} references non-existent config key: {}", item.key)),
         }
@@ -225,28 +284,64 @@ fn host_path(volume: &HostPath) -> Result<PathBuf, String> {
         "BlockDevice" => found.is_block_device(),
         _ => true,
     };
-    if fits { Ok(path) } else { Err(format!("hostPath type check failed: {} is not a {kind}", volume.path)) }
+    if fits {
+        Ok(path)
+    } else {
+        Err(format!("hostPath type check failed: {} is not a {kind}", volume.path))
+    }
 }
 
 /// The mounts of one run: volumes, /etc/hosts and the file for last words.
 ///
 /// # Errors
 /// When a mount cannot be had; the text is the waiting message.
-pub fn mounts(agent: &Agent, pod: &Pod, container: &Container, attempt: u32, folders: &Folders, env: &[(String, String)], pod_ips: &[String]) -> Result<Vec<cri::Mount>, String> {
+pub fn mounts(
+    agent: &Agent,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    folders: &Folders,
+    env: &[(String, String)],
+    pod_ips: &[String],
+) -> Result<Vec<cri::Mount>, String> {
     let mut mounts = Vec::new();
     for (index, wanted) in container.volume_mounts.iter().enumerate() {
-        let folder = folders.get(&wanted.name).ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, container.name))?;
-        let lookup = |name: &str| env.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone());
-        let sub = if wanted.sub_path_expr.is_empty() { wanted.sub_path.clone() } else { expand(&wanted.sub_path_expr, lookup) };
+        let folder = folders.get(&wanted.name).ok_or_else(|| {
+            format!(
+                "cannot find volume \"{}\" to mount into container \"{}\"",
+                wanted.name, container.name
+            )
+        })?;
+        let lookup = |name: &str| {
+            env.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+        };
+        let sub = if wanted.sub_path_expr.is_empty() {
+            wanted.sub_path.clone()
+        } else {
+            expand(&wanted.sub_path_expr, lookup)
+        };
         let host_path = if sub.is_empty() {
             folder.clone()
         } else {
-            if Path::new(&sub).is_absolute() || Path::new(&sub).components().any(|part| part == std::path::Component::ParentDir) {
+            if Path::new(&sub).is_absolute()
+                || Path::new(&sub).components().any(|part| part == std::path::Component::ParentDir)
+            {
                 return Err(format!("subPath {sub:?} must be a path inside the volume"));
             }
-            let target = agent.paths.pod(pod.uid()).join("volume-subpaths").join(&wanted.name).join(&container.name).join(index.to_string());
+            let target = agent
+                .paths
+                .pod(pod.uid())
+                .join("volume-subpaths")
+                .join(&wanted.name)
+                .join(&container.name)
+                .join(index.to_string());
             let bound = tmpfs::bind_sub_path(folder, Path::new(&sub), &target);
-            bound.map_err(|error| format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}", wanted.name, container.name))?
+            bound.map_err(|error| {
+                format!(
+                    "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}",
+                    wanted.name, container.name
+                )
+            })?
         };
         mounts.push(cri::Mount {
             container_path: wanted.mount_path.clone(),
@@ -262,18 +357,29 @@ pub fn mounts(agent: &Agent, pod: &Pod, container: &Container, attempt: u32, fol
             ..cri::Mount::default()
         });
     }
-    let taken = |path: &str| mounts.iter().any(|mount: &cri::Mount| mount.container_path.trim_end_matches('/') == path);
-    let words_path = if container.termination_message_path.is_empty() { "/dev/termination-log" } else { &container.termination_message_path };
+    let taken = |path: &str| {
+        mounts.iter().any(|mount: &cri::Mount| mount.container_path.trim_end_matches('/') == path)
+    };
+    let words_path = if container.termination_message_path.is_empty() {
+        "/dev/termination-log"
+    } else {
+        &container.termination_message_path
+    };
     let mut own = Vec::new();
     if !taken("/etc/hosts") {
         let hosts = agent.paths.hosts(pod.uid());
-        fs::write(&hosts, hosts_file(agent, pod, pod_ips)).map_err(|e| format!("cannot write {}: {e}", hosts.display()))?;
+        fs::write(&hosts, hosts_file(agent, pod, pod_ips))
+            .map_err(|e| format!("cannot write {}: {e}", hosts.display()))?;
         own.push((hosts, "/etc/hosts"));
     }
     let words = agent.paths.termination_log(pod.uid(), &container.name, attempt);
     last_words_file(&words).map_err(|e| format!("cannot write {}: {e}", words.display()))?;
     own.push((words, words_path));
-    mounts.extend(own.into_iter().map(|(host, path)| cri::Mount { container_path: path.to_owned(), host_path: host.to_string_lossy().into_owned(), ..cri::Mount::default() }));
+    mounts.extend(own.into_iter().map(|(host, path)| cri::Mount {
+        container_path: path.to_owned(),
+        host_path: host.to_string_lossy().into_owned(),
+        ..cri::Mount::default()
+    }));
     Ok(mounts)
 }
 
@@ -288,13 +394,18 @@ fn last_words_file(path: &Path) -> std::io::Result<()> {
 
 fn hosts_file(agent: &Agent, pod: &Pod, pod_ips: &[String]) -> String {
     let mut text = if pod.spec.host_network {
-        format!("# Kubernetes-managed hosts file (host network).\n{}", fs::read_to_string("/etc/hosts").unwrap_or_default())
+        format!(
+            "# Kubernetes-managed hosts file (host network).\n{}",
+            fs::read_to_string("/etc/hosts").unwrap_or_default()
+        )
     } else {
         let mut text = String::from(
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
              fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
-        let full = full_hostname(pod, &agent.settings.cluster_domain).map(|name| format!("{name}\t")).unwrap_or_default();
+        let full = full_hostname(pod, &agent.settings.cluster_domain)
+            .map(|name| format!("{name}\t"))
+            .unwrap_or_default();
         for ip in pod_ips {
             text.push_str(&format!("{ip}\t{full}{}\n", pod.hostname()));
         }

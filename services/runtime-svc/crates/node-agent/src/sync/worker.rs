@@ -1,5 +1,7 @@
 //! The worker of one pod: looks, decides, acts, reports; one step at a time.
 
+mod ending;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +19,6 @@ use crate::engine::backoff::Backoff;
 use crate::engine::kube::{Pod, PodStatus};
 use crate::engine::observed::{Observed, Run, RunState};
 use crate::engine::plan::{Plan, plan};
-use crate::engine::resources::{self, CgroupDriver};
 use crate::engine::status::{OWN_CONDITIONS, StatusInput, status};
 use crate::engine::time;
 use crate::host::last_words;
@@ -126,7 +127,8 @@ impl Worker {
     fn pod(&self, desired: &Desired) -> Pod {
         let mut pod = (*desired.pod).clone();
         let foreign = std::mem::take(&mut pod.status.conditions).into_iter();
-        let foreign: Vec<_> = foreign.filter(|c| !OWN_CONDITIONS.contains(&c.kind.as_str())).collect();
+        let foreign: Vec<_> =
+            foreign.filter(|c| !OWN_CONDITIONS.contains(&c.kind.as_str())).collect();
         pod.status = self.status.clone();
         pod.status.conditions.extend(foreign);
         pod
@@ -138,8 +140,13 @@ impl Worker {
         }
         match self.agent.cri.observe(pod.uid()).await {
             Ok(mut seen) => {
-                for run in seen.runs.iter_mut().filter(|run| run.state == RunState::Exited && run.message.is_empty() && !run.last_words.is_empty()) {
-                    let log = (run.log_as_last_words && run.exit_code != 0).then(|| Path::new(&run.log_path));
+                for run in seen.runs.iter_mut().filter(|run| {
+                    run.state == RunState::Exited
+                        && run.message.is_empty()
+                        && !run.last_words.is_empty()
+                }) {
+                    let log = (run.log_as_last_words && run.exit_code != 0)
+                        .then(|| Path::new(&run.log_path));
                     run.message = last_words::read(Path::new(&run.last_words), log);
                 }
                 Some(seen)
@@ -157,7 +164,9 @@ impl Worker {
         if let Some(refused) = &desired.refused {
             (self.failure, self.ended) = (Some(refused.clone()), true);
         }
-        if pod.spec.active_deadline_seconds.is_some_and(|limit| self.age(&pod) > limit) && !self.ended {
+        if pod.spec.active_deadline_seconds.is_some_and(|limit| self.age(&pod) > limit)
+            && !self.ended
+        {
             let text = "Pod was active on the node longer than the specified deadline".to_owned();
             self.agent.recorder.pod(&pod, None, false, "DeadlineExceeded", text.clone());
             (self.failure, self.ended) = (Some(("DeadlineExceeded".to_owned(), text)), true);
@@ -206,7 +215,10 @@ impl Worker {
             return self.end_containers(pod, seen, &step, grace).await;
         }
         if step.start.is_empty() {
-            if seen.sandbox().is_some_and(|s| s.ready) && time::now() - self.refreshed > REFRESH_VOLUMES && self.refreshed > 0 {
+            if seen.sandbox().is_some_and(|s| s.ready)
+                && time::now() - self.refreshed > REFRESH_VOLUMES
+                && self.refreshed > 0
+            {
                 // Content of ConfigMaps, Secrets and tokens follows the API server.
                 let _ = self.volumes(pod, seen).await;
             }
@@ -218,13 +230,16 @@ impl Worker {
     fn idle(&self, pod: &Pod) -> Duration {
         let left = pod.spec.active_deadline_seconds.map(|limit| (limit - self.age(pod)).max(0) + 1);
         let left = left.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
-        left.map_or(self.agent.settings.sync_frequency, |left| left.min(self.agent.settings.sync_frequency))
+        left.map_or(self.agent.settings.sync_frequency, |left| {
+            left.min(self.agent.settings.sync_frequency)
+        })
     }
 
     async fn volumes(&mut self, pod: &Pod, seen: &Observed) -> Result<Folders, String> {
         let ips = self.ips(pod, seen);
         let folder = self.agent.paths.pod(pod.uid());
-        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         let folders = volumes::prepare(&self.agent, pod, &mut self.tokens, &ips).await;
         match &folders {
             Ok(_) => self.refreshed = time::now(),
@@ -248,16 +263,33 @@ impl Worker {
             Ok(()) => Next::Again,
             Err(text) => {
                 tracing::warn!(pod = pod.full_name(), error = text, "no sandbox");
-                self.agent.recorder.pod(pod, None, true, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {text}"));
+                self.agent.recorder.pod(
+                    pod,
+                    None,
+                    true,
+                    "FailedCreatePodSandBox",
+                    format!("Failed to create pod sandbox: {text}"),
+                );
                 Next::Wait(RETRY_START)
             }
         }
     }
 
-    async fn end_containers(&mut self, pod: &Pod, seen: &Observed, step: &Plan, grace: i64) -> Next {
+    async fn end_containers(
+        &mut self,
+        pod: &Pod,
+        seen: &Observed,
+        step: &Plan,
+        grace: i64,
+    ) -> Next {
         let ip = self.ips(pod, seen).into_iter().next().unwrap_or_default();
-        let ends = step.end.iter().filter_map(|end| Some((end, seen.runs.iter().find(|run| run.id == end.id)?)));
-        let all = ends.map(|(end, run)| stop::container(&self.agent, pod, run, &end.message, end.grace.unwrap_or(grace), &ip));
+        let ends = step
+            .end
+            .iter()
+            .filter_map(|end| Some((end, seen.runs.iter().find(|run| run.id == end.id)?)));
+        let all = ends.map(|(end, run)| {
+            stop::container(&self.agent, pod, run, &end.message, end.grace.unwrap_or(grace), &ip)
+        });
         let results = futures::future::join_all(all).await;
         if results.iter().any(Result::is_err) { Next::Wait(RETRY) } else { Next::Again }
     }
@@ -281,16 +313,27 @@ impl Worker {
         let mut started = false;
         for name in ready {
             let Some(container) = pod.container(&name) else { continue };
-            let start = Start { agent: &self.agent, pod, seen, sandbox, folders: &folders, ips: &ips };
+            let start =
+                Start { agent: &self.agent, pod, seen, sandbox, folders: &folders, ips: &ips };
             match start.container(&container, &mut self.pulls).await {
                 Ok(()) => {
                     started = true;
                     self.waiting.remove(&name);
                 }
                 Err((reason, message)) => {
-                    tracing::info!(pod = pod.full_name(), container = name, reason, message, "container does not start");
+                    tracing::info!(
+                        pod = pod.full_name(),
+                        container = name,
+                        reason,
+                        message,
+                        "container does not start"
+                    );
                     self.waiting.insert(name, (reason.to_owned(), message));
-                    let pause = if reason == "ImagePullBackOff" { Duration::from_secs(10) } else { RETRY_START };
+                    let pause = if reason == "ImagePullBackOff" {
+                        Duration::from_secs(10)
+                    } else {
+                        RETRY_START
+                    };
                     wait = Some(wait.map_or(pause, |wait: Duration| wait.min(pause)));
                 }
             }
@@ -304,7 +347,9 @@ impl Worker {
 
     /// How long a container that ended must still wait for its next run; notes the run otherwise.
     fn held_back(&mut self, pod: &Pod, seen: &Observed, name: &str) -> Option<Duration> {
-        let run = seen.latest(name).filter(|run| matches!(run.state, RunState::Exited | RunState::Created))?;
+        let run = seen
+            .latest(name)
+            .filter(|run| matches!(run.state, RunState::Exited | RunState::Created))?;
         let key = format!("{name}_{}", run.hash);
         let now = time::now();
         let failed = if run.finished_at > 0 { run.finished_at } else { run.created_at };
@@ -313,18 +358,30 @@ impl Worker {
             return None;
         };
         let id = format!("{}_{}({})", pod.metadata.name, pod.metadata.namespace, pod.uid());
-        let pause = flotilla_config::format_duration(Duration::from_nanos(u64::try_from(self.restarts.pause(&key)).unwrap_or(0)));
+        let pause = flotilla_config::format_duration(Duration::from_nanos(
+            u64::try_from(self.restarts.pause(&key)).unwrap_or(0),
+        ));
         let text = format!("back-off {pause} restarting failed container={name} pod={id}");
         let known = self.waiting.insert(name.to_owned(), ("CrashLoopBackOff".to_owned(), text));
         if known.is_none_or(|(reason, _)| reason != "CrashLoopBackOff") {
-            self.agent.recorder.pod(pod, Some(name), true, "BackOff", format!("Back-off restarting failed container {name} in pod {id}"));
+            self.agent.recorder.pod(
+                pod,
+                Some(name),
+                true,
+                "BackOff",
+                format!("Back-off restarting failed container {name} in pod {id}"),
+            );
         }
-        Some(Duration::from_nanos(u64::try_from(until - now).unwrap_or(0)) + Duration::from_millis(10))
+        Some(
+            Duration::from_nanos(u64::try_from(until - now).unwrap_or(0))
+                + Duration::from_millis(10),
+        )
     }
 
     fn probe(&mut self, pod: &Pod, seen: &Observed) {
         let running = seen.runs.iter().filter(|run| run.state == RunState::Running);
-        let runs: Vec<(&Run, _)> = running.filter_map(|run| Some((run, pod.container(&run.name)?))).collect();
+        let runs: Vec<(&Run, _)> =
+            running.filter_map(|run| Some((run, pod.container(&run.name)?))).collect();
         let ip = self.ips(pod, seen).into_iter().next().unwrap_or_default();
         let (before, runtime) = (self.reported.clone(), self.agent.cri.runtime_name().0);
         let reported = move |run: &Run| {
@@ -354,114 +411,11 @@ impl Worker {
         let known = Pod { status: fresh.clone(), ..pod.clone() };
         self.agent.pods.write().insert(pod.uid().to_owned(), Arc::new(known));
         if !desired.gone {
-            self.writer.report(Report { pod: desired.pod.clone(), uid: desired.api_uid.clone(), status: fresh });
+            self.writer.report(Report {
+                pod: desired.pod.clone(),
+                uid: desired.api_uid.clone(),
+                status: fresh,
+            });
         }
-    }
-
-    /// The pod has ended for good but still exists: its logs and runs are kept, its volumes are not.
-    async fn keep_ended(&mut self, desired: &Desired, pod: &Pod, seen: &Observed) -> Next {
-        self.ended = true;
-        self.prober.follow(&desired.pod, &[], "", |_| None);
-        if seen.is_alive() {
-            if let Err(error) = stop::pod(&self.agent, pod, seen, pod.grace_period(), false).await {
-                tracing::warn!(pod = pod.full_name(), %error, "cannot end the pod");
-                return Next::Wait(RETRY);
-            }
-            return Next::Again;
-        }
-        self.report(desired, pod, seen);
-        if let Err(error) = self.agent.paths.remove_volumes(pod.uid()) {
-            tracing::warn!(pod = pod.full_name(), %error, "cannot remove the volumes");
-            return Next::Wait(RETRY_START);
-        }
-        Next::Wait(Duration::from_secs(3600))
-    }
-
-    /// Removes runs and sandboxes that neither run nor tell the last state.
-    async fn collect(&self, pod: &Pod, seen: &Observed) {
-        let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut used = vec![seen.sandbox().map(|s| s.id.as_str()).unwrap_or_default()];
-        for run in &seen.runs {
-            let count = kept.entry(&run.name).or_default();
-            *count += 1;
-            if *count <= 2 || run.state != RunState::Exited {
-                used.push(&run.sandbox);
-                continue;
-            }
-            let removed = self.agent.cri.remove(&run.id).await;
-            if let Err(error) = removed {
-                tracing::debug!(pod = pod.full_name(), %error, "an old container stays");
-            }
-            let _ = std::fs::remove_file(&run.log_path);
-            let _ = std::fs::remove_file(&run.last_words);
-        }
-        for sandbox in seen.sandboxes.iter().filter(|s| !s.ready && !used.contains(&s.id.as_str())) {
-            if let Err(error) = self.agent.cri.remove_sandbox(&sandbox.id).await {
-                tracing::debug!(pod = pod.full_name(), %error, "an old sandbox stays");
-            }
-        }
-    }
-
-    async fn end(&mut self, desired: &Desired) -> Next {
-        let pod = self.pod(desired);
-        let Some(seen) = self.look(&pod).await else { return Next::Wait(RETRY) };
-        let grace = pod.grace_period();
-        if seen.is_alive() {
-            let mut watcher = self.desired.clone();
-            let quiet = desired.gone && pod.spec.containers.is_empty();
-            // Liveness of a pod that ends concerns nobody.
-            self.prober.follow(&desired.pod, &[], "", |_| None);
-            tokio::select! {
-                result = stop::pod(&self.agent, &pod, &seen, grace, quiet) => {
-                    if let Err(error) = result {
-                        tracing::warn!(pod = pod.full_name(), %error, "cannot end the pod");
-                        return Next::Wait(RETRY);
-                    }
-                }
-                _ = watcher.wait_for(|d| d.pod.grace_period() < grace) => {}
-            }
-            return Next::Again;
-        }
-        self.ended = true;
-        self.report(desired, &pod, &seen);
-        if !desired.gone {
-            let mut watcher = self.desired.clone();
-            tokio::select! {
-                () = self.writer.flush() => {}
-                _ = watcher.wait_for(|d| d.gone) => {}
-            }
-        }
-        if let Err(error) = self.clean_up(&pod, &seen).await {
-            tracing::warn!(pod = pod.full_name(), error, "cannot clean up after the pod");
-            return Next::Wait(RETRY);
-        }
-        if !desired.gone && !desired.api_uid.is_empty() {
-            if let Err(error) = self.agent.api.delete_pod(&desired.pod, &desired.api_uid).await {
-                tracing::warn!(pod = pod.full_name(), %error, "the API server does not let go of the pod");
-                return Next::Wait(RETRY);
-            }
-            let mut watcher = self.desired.clone();
-            let _ = tokio::time::timeout(Duration::from_secs(30), watcher.wait_for(|d| d.gone)).await;
-        }
-        if let Err(error) = self.agent.paths.remove_logs(&pod) {
-            tracing::warn!(pod = pod.full_name(), %error, "the logs stay");
-        }
-        Next::Finished
-    }
-
-    async fn clean_up(&self, pod: &Pod, seen: &Observed) -> Result<(), String> {
-        for run in &seen.runs {
-            self.agent.cri.remove(&run.id).await.map_err(|e| e.message().to_owned())?;
-        }
-        for sandbox in &seen.sandboxes {
-            self.agent.cri.remove_sandbox(&sandbox.id).await.map_err(|e| e.message().to_owned())?;
-        }
-        self.agent.paths.remove_pod(pod.uid()).map_err(|e| e.to_string())?;
-        let facts = self.agent.sandbox_facts();
-        if facts.cgroup_driver == CgroupDriver::Cgroupfs && !pod.spec.containers.is_empty() {
-            let parent = resources::cgroup_parent(&facts.cgroup_root, pod, facts.cgroup_driver);
-            self.agent.cgroups.remove(&parent).map_err(|e| format!("cgroup {parent}: {e}"))?;
-        }
-        Ok(())
     }
 }

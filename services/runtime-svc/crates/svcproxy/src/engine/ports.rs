@@ -37,7 +37,11 @@ pub struct Port {
 }
 
 /// Joins all Services with all slices; `node` decides what is local.
-pub fn resolve<'a>(services: impl Iterator<Item = &'a Service>, slices: impl Iterator<Item = &'a EndpointSlice>, node: &str) -> Vec<Port> {
+pub fn resolve<'a>(
+    services: impl Iterator<Item = &'a Service>,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+    node: &str,
+) -> Vec<Port> {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices {
         if let Some(name) = slice.metadata.labels.get("kubernetes.io/service-name") {
@@ -46,7 +50,8 @@ pub fn resolve<'a>(services: impl Iterator<Item = &'a Service>, slices: impl Ite
     }
     let mut ports = Vec::new();
     for service in services {
-        let known = by_service.get(&(service.metadata.namespace.as_str(), service.metadata.name.as_str()));
+        let known =
+            by_service.get(&(service.metadata.namespace.as_str(), service.metadata.name.as_str()));
         ports.extend(service_ports(service, known.map_or(&[][..], Vec::as_slice), node));
     }
     ports
@@ -54,17 +59,31 @@ pub fn resolve<'a>(services: impl Iterator<Item = &'a Service>, slices: impl Ite
 
 fn service_ports(service: &Service, slices: &[&EndpointSlice], node: &str) -> Vec<Port> {
     let spec = &service.spec;
-    let listed = if spec.cluster_ips.is_empty() { std::slice::from_ref(&spec.cluster_ip) } else { &spec.cluster_ips[..] };
+    let listed = if spec.cluster_ips.is_empty() {
+        std::slice::from_ref(&spec.cluster_ip)
+    } else {
+        &spec.cluster_ips[..]
+    };
     let cluster_ips: Vec<IpAddr> = listed.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let other_proxy = service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name");
+    let other_proxy =
+        service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name");
     if cluster_ips.is_empty() || spec.kind == "ExternalName" || other_proxy {
         return Vec::new();
     }
-    let balancers = service.status.load_balancer.ingress.iter().filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+    let balancers = service
+        .status
+        .load_balancer
+        .ingress
+        .iter()
+        .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
     let external = spec.external_ips.iter().chain(balancers.map(|ingress| &ingress.ip));
     let external_ips: Vec<IpAddr> = external.filter_map(|ip| ip.parse().ok()).collect();
     let affinity = (spec.session_affinity == "ClientIP").then(|| {
-        let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
+        let configured = spec
+            .session_affinity_config
+            .as_ref()
+            .and_then(|c| c.client_ip.as_ref())
+            .and_then(|c| c.timeout_seconds);
         configured.unwrap_or(DEFAULT_AFFINITY)
     });
     let all = spec.ports.iter().filter_map(|port| {
@@ -98,15 +117,24 @@ fn protocol(name: &str) -> Option<&'static str> {
 }
 
 /// The endpoints of a port and the local ones: ready ones, or while there are none those that still serve.
-fn endpoints(slices: &[&EndpointSlice], name: &str, wanted: &str, node: &str) -> (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) {
+fn endpoints(
+    slices: &[&EndpointSlice],
+    name: &str,
+    wanted: &str,
+    node: &str,
+) -> (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) {
     let (mut ready, mut ending) = (Vec::new(), Vec::new());
     for slice in slices {
         let port = slice.ports.iter().flatten().find(|port| {
-            port.name.as_deref().unwrap_or_default() == name && protocol(port.protocol.as_deref().unwrap_or_default()) == Some(wanted)
+            port.name.as_deref().unwrap_or_default() == name
+                && protocol(port.protocol.as_deref().unwrap_or_default()) == Some(wanted)
         });
         let Some(number) = port.and_then(|port| port.port) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
-            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok()) else { continue };
+            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok())
+            else {
+                continue;
+            };
             let entry = (SocketAddr::new(ip, number), endpoint.node_name.as_deref() == Some(node));
             let conditions = &endpoint.conditions;
             if conditions.ready != Some(false) {
@@ -117,7 +145,9 @@ fn endpoints(slices: &[&EndpointSlice], name: &str, wanted: &str, node: &str) ->
         }
     }
     let pick = |local: bool| -> BTreeSet<SocketAddr> {
-        let filter = |list: &[(SocketAddr, bool)]| list.iter().filter(|(_, here)| *here || !local).map(|(address, _)| *address).collect();
+        let filter = |list: &[(SocketAddr, bool)]| {
+            list.iter().filter(|(_, here)| *here || !local).map(|(address, _)| *address).collect()
+        };
         let first: BTreeSet<SocketAddr> = filter(&ready);
         if first.is_empty() { filter(&ending) } else { first }
     };
@@ -131,7 +161,8 @@ mod tests {
     use super::*;
 
     fn service(spec: serde_json::Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec}))
+            .unwrap()
     }
 
     fn slice(endpoints: serde_json::Value) -> EndpointSlice {
@@ -144,7 +175,9 @@ mod tests {
 
     #[test]
     fn only_endpoints_that_serve_are_used() {
-        let service = service(json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "protocol": "TCP"}, {"name": "x", "port": 81}]}));
+        let service = service(
+            json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "protocol": "TCP"}, {"name": "x", "port": 81}]}),
+        );
         let ready = slice(json!([
             {"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "nodeName": "here"},
             {"addresses": ["10.0.0.2"]},
@@ -152,18 +185,24 @@ mod tests {
             {"addresses": ["bad"]}
         ]));
         let got = resolve([&service].into_iter(), [&ready].into_iter(), "here");
-        let text = |set: &BTreeSet<SocketAddr>| set.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let text =
+            |set: &BTreeSet<SocketAddr>| set.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text(&got[0].endpoints), ["10.0.0.1:8080", "10.0.0.2:8080"]);
         assert_eq!(text(&got[0].local), ["10.0.0.1:8080"]);
         assert!(got[1].endpoints.is_empty(), "the port named x is not in the slice");
-        let ending = slice(json!([{"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}}]));
+        let ending = slice(
+            json!([{"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}}]),
+        );
         let got = resolve([&service].into_iter(), [&ending].into_iter(), "here");
         assert_eq!(text(&got[0].endpoints), ["10.0.0.3:8080"]);
     }
 
     #[test]
     fn services_without_an_address_are_left_out() {
-        for spec in [json!({"clusterIP": "None", "ports": [{"port": 1}]}), json!({"clusterIP": "", "type": "ExternalName", "ports": [{"port": 1}]})] {
+        for spec in [
+            json!({"clusterIP": "None", "ports": [{"port": 1}]}),
+            json!({"clusterIP": "", "type": "ExternalName", "ports": [{"port": 1}]}),
+        ] {
             assert!(resolve([&service(spec)].into_iter(), std::iter::empty(), "").is_empty());
         }
     }

@@ -40,7 +40,8 @@ impl Ruleset {
         for (name, one) in self.tables.iter().filter(|(name, _)| !old.tables.contains_key(*name)) {
             text.declare(name, one);
         }
-        for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
+        for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name))
+        {
             text.declare_chain(name, chain);
         }
         for (name, chain) in &self.chains {
@@ -55,16 +56,21 @@ impl Ruleset {
         }
         for (name, one) in &old.tables {
             let kept = self.tables.get(name);
-            let gone = one.elements.iter().filter(|(key, value)| kept.is_some_and(|kept| kept.elements.get(*key) != Some(*value)));
+            let gone = one.elements.iter().filter(|(key, value)| {
+                kept.is_some_and(|kept| kept.elements.get(*key) != Some(*value))
+            });
             text.elements("delete", name, one, gone.map(|(key, _)| key));
         }
         for (name, one) in &self.tables {
             let known = old.tables.get(name);
-            let fresh = one.elements.iter().filter(|(key, value)| known.is_none_or(|known| known.elements.get(*key) != Some(*value)));
+            let fresh = one.elements.iter().filter(|(key, value)| {
+                known.is_none_or(|known| known.elements.get(*key) != Some(*value))
+            });
             text.elements("add", name, one, fresh.map(|(key, _)| key));
         }
         // Nothing leads to these any more. They are emptied first: they may lead to each other.
-        let gone: Vec<&String> = old.chains.keys().filter(|name| !self.chains.contains_key(*name)).collect();
+        let gone: Vec<&String> =
+            old.chains.keys().filter(|name| !self.chains.contains_key(*name)).collect();
         for command in ["flush", "delete"] {
             for name in &gone {
                 let _ = writeln!(text.out, "{command} chain {} {name}", text.path);
@@ -89,7 +95,8 @@ impl Text {
     }
 
     fn declare(&mut self, name: &str, one: &Table) {
-        let _ = writeln!(self.out, "add {} {} {name} {{ {} }}", one.kind, self.path, one.declaration);
+        let _ =
+            writeln!(self.out, "add {} {} {name} {{ {} }}", one.kind, self.path, one.declaration);
     }
 
     fn declare_chain(&mut self, name: &str, chain: &Chain) {
@@ -103,7 +110,13 @@ impl Text {
         }
     }
 
-    fn elements<'a>(&mut self, command: &str, name: &str, one: &Table, keys: impl Iterator<Item = &'a String>) {
+    fn elements<'a>(
+        &mut self,
+        command: &str,
+        name: &str,
+        one: &Table,
+        keys: impl Iterator<Item = &'a String>,
+    ) {
         let keys: Vec<&String> = keys.collect();
         for batch in keys.chunks(BATCH) {
             let texts: Vec<String> = batch
@@ -113,7 +126,12 @@ impl Text {
                     None => (*key).clone(),
                 })
                 .collect();
-            let _ = writeln!(self.out, "{command} element {} {name} {{ {} }}", self.path, texts.join(", "));
+            let _ = writeln!(
+                self.out,
+                "{command} element {} {name} {{ {} }}",
+                self.path,
+                texts.join(", ")
+            );
         }
     }
 }

@@ -136,33 +136,75 @@ fn frame(family: Family, settings: &Settings) -> Ruleset {
     let (ip, address, mark) = (family.name(), family.address_type(), settings.mark);
     let mut set = Ruleset::default();
     set.table("cluster-ips", "set", format!("type {address};"));
-    set.table("service-ips", "map", format!("type {address} . inet_proto . inet_service : verdict;"));
+    set.table(
+        "service-ips",
+        "map",
+        format!("type {address} . inet_proto . inet_service : verdict;"),
+    );
     set.table("service-nodeports", "map", "type inet_proto . inet_service : verdict;".to_owned());
-    set.table("no-endpoint-ips", "map", format!("type {address} . inet_proto . inet_service : verdict;"));
-    set.table("no-endpoint-nodeports", "map", "type inet_proto . inet_service : verdict;".to_owned());
-    set.table("hairpins", "set", format!("type {address} . {address} . inet_proto . inet_service;"));
-    let local = format!("fib daddr type local {ip} daddr != {} meta l4proto . th dport vmap", family.loopback());
+    set.table(
+        "no-endpoint-ips",
+        "map",
+        format!("type {address} . inet_proto . inet_service : verdict;"),
+    );
+    set.table(
+        "no-endpoint-nodeports",
+        "map",
+        "type inet_proto . inet_service : verdict;".to_owned(),
+    );
+    set.table(
+        "hairpins",
+        "set",
+        format!("type {address} . {address} . inet_proto . inet_service;"),
+    );
+    let local = format!(
+        "fib daddr type local {ip} daddr != {} meta l4proto . th dport vmap",
+        family.loopback()
+    );
     let by_address = format!("{ip} daddr . meta l4proto . th dport vmap");
-    set.chain("services", None, vec![format!("{by_address} @service-ips"), format!("{local} @service-nodeports")]);
-    set.chain("nat-prerouting", Some("type nat hook prerouting priority -100;"), vec!["jump services".to_owned()]);
-    set.chain("nat-output", Some("type nat hook output priority -100;"), vec!["jump services".to_owned()]);
+    set.chain(
+        "services",
+        None,
+        vec![format!("{by_address} @service-ips"), format!("{local} @service-nodeports")],
+    );
+    set.chain(
+        "nat-prerouting",
+        Some("type nat hook prerouting priority -100;"),
+        vec!["jump services".to_owned()],
+    );
+    set.chain(
+        "nat-output",
+        Some("type nat hook output priority -100;"),
+        vec!["jump services".to_owned()],
+    );
     let masquerade = vec![
-        format!("meta mark & {mark:#x} != 0 meta mark set meta mark & {:#x} masquerade fully-random", !mark),
-        format!("ct status dnat {ip} saddr . {ip} daddr . meta l4proto . th dport @hairpins masquerade fully-random"),
+        format!(
+            "meta mark & {mark:#x} != 0 meta mark set meta mark & {:#x} masquerade fully-random",
+            !mark
+        ),
+        format!(
+            "ct status dnat {ip} saddr . {ip} daddr . meta l4proto . th dport @hairpins masquerade fully-random"
+        ),
     ];
     set.chain("nat-postrouting", Some("type nat hook postrouting priority 100;"), masquerade);
     set.chain("mark-for-masquerade", None, vec![format!("meta mark set meta mark | {mark:#x}")]);
     // Before translation: only a packet that still carries the Service's address is told that nobody is there.
     let check = || vec!["ct state new jump endpoint-check".to_owned()];
     set.chain("filter-input", Some("type filter hook input priority -110;"), check());
-    set.chain("endpoint-check", None, vec![format!("{by_address} @no-endpoint-ips"), format!("{local} @no-endpoint-nodeports")]);
+    set.chain(
+        "endpoint-check",
+        None,
+        vec![format!("{by_address} @no-endpoint-ips"), format!("{local} @no-endpoint-nodeports")],
+    );
     // After it: a packet to a Service's address on a port that the Service does not have must not leave the node.
     let stray = format!("ct state new {ip} daddr @cluster-ips goto reject-chain");
     let forward = [check(), vec![stray.clone()]].concat();
     set.chain("filter-forward", Some("type filter hook forward priority -110;"), forward);
     set.chain("filter-output", Some("type filter hook output priority -110;"), check());
     set.chain("filter-output-late", Some("type filter hook output priority 0;"), vec![stray]);
-    set.chain("reject-chain", None, vec!["reject".to_owned()]);
+    // A reset, because the kernel limits how many ICMP errors it sends.
+    let reject = ["meta l4proto tcp reject with tcp reset", "reject"];
+    set.chain("reject-chain", None, reject.map(str::to_owned).into());
     set
 }
 
@@ -176,7 +218,9 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn port(&mut self) {
         let (family, port) = (self.family, self.port);
-        let own = |ips: &[IpAddr]| -> Vec<IpAddr> { ips.iter().filter(|ip| family.holds(ip)).copied().collect() };
+        let own = |ips: &[IpAddr]| -> Vec<IpAddr> {
+            ips.iter().filter(|ip| family.holds(ip)).copied().collect()
+        };
         let (cluster, external) = (own(&port.cluster_ips), own(&port.external_ips));
         if cluster.is_empty() && external.is_empty() {
             return;
@@ -184,15 +228,23 @@ impl Builder<'_> {
         for ip in &cluster {
             self.set.add("cluster-ips", ip.to_string(), "");
         }
-        let endpoints = |all: &BTreeSet<SocketAddr>| -> Vec<SocketAddr> { all.iter().filter(|a| family.holds(&a.ip())).copied().collect() };
+        let endpoints = |all: &BTreeSet<SocketAddr>| -> Vec<SocketAddr> {
+            all.iter().filter(|a| family.holds(&a.ip())).copied().collect()
+        };
         let (all, local) = (endpoints(&port.endpoints), endpoints(&port.local));
         for endpoint in &all {
             let ip = endpoint.ip();
-            self.set.add("hairpins", format!("{ip} . {ip} . {} . {}", port.protocol, endpoint.port()), "");
+            self.set.add(
+                "hairpins",
+                format!("{ip} . {ip} . {} . {}", port.protocol, endpoint.port()),
+                "",
+            );
         }
         if port.protocol == "udp" {
             for address in cluster.iter().chain(&external) {
-                self.set.flows.extend(all.iter().map(|e| Flow { address: *address, endpoint: e.ip() }));
+                self.set
+                    .flows
+                    .extend(all.iter().map(|e| Flow { address: *address, endpoint: e.ip() }));
             }
         }
         let inside = if port.internal_local { &local } else { &all };
@@ -233,7 +285,11 @@ impl Builder<'_> {
         }
         let name = self.id("ext", "");
         // An endpoint elsewhere must answer through this node; a local one may know the client.
-        let mark = if port.external_local { Vec::new() } else { vec!["jump mark-for-masquerade".to_owned()] };
+        let mark = if port.external_local {
+            Vec::new()
+        } else {
+            vec!["jump mark-for-masquerade".to_owned()]
+        };
         let rules = [mark, self.choice(usable)].concat();
         self.set.chain(&name, None, rules);
         for ip in external {
@@ -249,7 +305,13 @@ impl Builder<'_> {
             return vec!["jump mark-for-masquerade".to_owned()];
         }
         let ip = self.family.name();
-        let inside: Vec<&str> = self.settings.cluster_cidrs.iter().map(String::as_str).filter(|c| c.contains(':') == (self.family == Family::V6)).collect();
+        let inside: Vec<&str> = self
+            .settings
+            .cluster_cidrs
+            .iter()
+            .map(String::as_str)
+            .filter(|c| c.contains(':') == (self.family == Family::V6))
+            .collect();
         if inside.is_empty() || cluster.is_empty() {
             return Vec::new();
         }
@@ -265,30 +327,59 @@ impl Builder<'_> {
         if let [only] = endpoints {
             return vec![format!("meta l4proto {protocol} dnat to {only}")];
         }
-        let all: Vec<String> = endpoints.iter().enumerate().map(|(n, e)| format!("{n} : {} . {}", e.ip(), e.port())).collect();
-        vec![format!("meta l4proto {protocol} dnat {ip} addr . port to numgen random mod {} map {{ {} }}", endpoints.len(), all.join(", "))]
+        let all: Vec<String> = endpoints
+            .iter()
+            .enumerate()
+            .map(|(n, e)| format!("{n} : {} . {}", e.ip(), e.port()))
+            .collect();
+        vec![format!(
+            "meta l4proto {protocol} dnat {ip} addr . port to numgen random mod {} map {{ {} }}",
+            endpoints.len(),
+            all.join(", ")
+        )]
     }
 
     fn sticky_choice(&mut self, endpoints: &[SocketAddr], seconds: u32) -> Vec<String> {
-        let (ip, protocol, address) = (self.family.name(), self.port.protocol, self.family.address_type());
+        let (ip, protocol, address) =
+            (self.family.name(), self.port.protocol, self.family.address_type());
         let (mut known, mut fresh) = (Vec::new(), Vec::new());
         for (number, endpoint) in endpoints.iter().enumerate() {
-            let (chain, clients) = (self.id("ep", &endpoint.to_string()), self.id("aff", &endpoint.to_string()));
-            self.set.table(&clients, "set", format!("type {address}; flags dynamic,timeout; timeout {seconds}s;"));
-            let rules = vec![format!("update @{clients} {{ {ip} saddr }}"), format!("meta l4proto {protocol} dnat to {endpoint}")];
+            let (chain, clients) =
+                (self.id("ep", &endpoint.to_string()), self.id("aff", &endpoint.to_string()));
+            self.set.table(
+                &clients,
+                "set",
+                format!("type {address}; flags dynamic,timeout; timeout {seconds}s;"),
+            );
+            let rules = vec![
+                format!("update @{clients} {{ {ip} saddr }}"),
+                format!("meta l4proto {protocol} dnat to {endpoint}"),
+            ];
             self.set.chain(&chain, None, rules);
             known.push(format!("{ip} saddr @{clients} goto {chain}"));
             fresh.push(format!("{number} : goto {chain}"));
         }
-        known.push(format!("numgen random mod {} vmap {{ {} }}", endpoints.len(), fresh.join(", ")));
+        known.push(format!(
+            "numgen random mod {} vmap {{ {} }}",
+            endpoints.len(),
+            fresh.join(", ")
+        ));
         known
     }
 
     /// A name for a chain or set of this port: readable, and unique by its hash.
     fn id(&self, kind: &str, more: &str) -> String {
         let port = self.port;
-        let digest = Sha256::digest(format!("{}\n{}\n{}\n{}\n{more}", port.service, port.name, port.protocol, port.port));
-        let readable: String = port.service.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-')).take(80).collect();
+        let digest = Sha256::digest(format!(
+            "{}\n{}\n{}\n{}\n{more}",
+            port.service, port.name, port.protocol, port.port
+        ));
+        let readable: String = port
+            .service
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-'))
+            .take(80)
+            .collect();
         format!("{kind}-{}-{readable}", hex::encode(&digest[..6]))
     }
 }

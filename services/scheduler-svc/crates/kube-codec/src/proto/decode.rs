@@ -18,7 +18,11 @@ pub fn decode(spec: &'static Struct, data: &[u8]) -> Result<Value, WireError> {
     message(spec, data, 0).map(Value::Object)
 }
 
-fn message(spec: &'static Struct, data: &[u8], depth: usize) -> Result<Map<String, Value>, WireError> {
+fn message(
+    spec: &'static Struct,
+    data: &[u8],
+    depth: usize,
+) -> Result<Map<String, Value>, WireError> {
     let mut object = Map::new();
     fields(spec, data, depth, &mut object)?;
     canonical::fill(spec, &mut object);
@@ -133,7 +137,12 @@ fn value(
     }
 }
 
-fn from_bytes(bytes: &[u8], field: &'static Field, ty: &'static Type, depth: usize) -> Result<Value, WireError> {
+fn from_bytes(
+    bytes: &[u8],
+    field: &'static Field,
+    ty: &'static Type,
+    depth: usize,
+) -> Result<Value, WireError> {
     Ok(match ty {
         Type::String => Value::String(String::from_utf8_lossy(bytes).into_owned()),
         Type::Bytes => Value::String(STANDARD.encode(bytes)),
@@ -172,7 +181,9 @@ fn special(bytes: &[u8], ty: &Type) -> Result<Value, WireError> {
     Ok(match ty {
         Type::Time | Type::MicroTime if bytes.is_empty() => Value::Null,
         Type::Time => time::seconds_time(numbers[1]).map_or(Value::Null, Value::String),
-        Type::MicroTime => time::micro_time(numbers[1], numbers[2] as i32).map_or(Value::Null, Value::String),
+        Type::MicroTime => {
+            time::micro_time(numbers[1], numbers[2] as i32).map_or(Value::Null, Value::String)
+        }
         Type::Duration => Value::String(duration::format(numbers[1])),
         Type::Quantity => Value::String(text(1)),
         Type::IntOrString if numbers[1] == 0 => json!(numbers[2] as i32),
@@ -186,7 +197,8 @@ fn special(bytes: &[u8], ty: &Type) -> Result<Value, WireError> {
 fn raw(bytes: Option<&[u8]>) -> Value {
     let Some(bytes) = bytes else { return Value::Null };
     if let Ok(envelope) = unknown::unwrap_unknown(bytes) {
-        let (group, version) = envelope.api_version.split_once('/').unwrap_or(("", &envelope.api_version));
+        let (group, version) =
+            envelope.api_version.split_once('/').unwrap_or(("", &envelope.api_version));
         let spec = kube_spec::by_kind(group, version, &envelope.kind).map(|r| r.type_id().get());
         let object = spec.and_then(|spec| decode(spec, envelope.raw).ok());
         if let Some(Value::Object(mut object)) = object {

@@ -28,7 +28,11 @@ pub fn encode(spec: &'static Struct, object: &Value) -> Result<Vec<u8>, EncodeEr
     Ok(out)
 }
 
-fn put_struct(out: &mut Vec<u8>, spec: &'static Struct, object: &Map<String, Value>) -> Result<(), EncodeError> {
+fn put_struct(
+    out: &mut Vec<u8>,
+    spec: &'static Struct,
+    object: &Map<String, Value>,
+) -> Result<(), EncodeError> {
     for field in spec.numbered() {
         if field.inline {
             put_inline(out, field, object)?;
@@ -40,7 +44,11 @@ fn put_struct(out: &mut Vec<u8>, spec: &'static Struct, object: &Map<String, Val
     Ok(())
 }
 
-fn put_inline(out: &mut Vec<u8>, field: &'static Field, object: &Map<String, Value>) -> Result<(), EncodeError> {
+fn put_inline(
+    out: &mut Vec<u8>,
+    field: &'static Field,
+    object: &Map<String, Value>,
+) -> Result<(), EncodeError> {
     let Some(inner) = field.ty.as_struct() else { return Ok(()) };
     let set = inner.fields.iter().any(|f| object.get(f.name).is_some_and(|v| !v.is_null()));
     if field.ty.is_ptr() && !set {
@@ -52,7 +60,12 @@ fn put_inline(out: &mut Vec<u8>, field: &'static Field, object: &Map<String, Val
     Ok(())
 }
 
-fn put_field(out: &mut Vec<u8>, field: &'static Field, ty: &'static Type, value: &Value) -> Result<(), EncodeError> {
+fn put_field(
+    out: &mut Vec<u8>,
+    field: &'static Field,
+    ty: &'static Type,
+    value: &Value,
+) -> Result<(), EncodeError> {
     match ty {
         Type::Ptr(inner) => {
             if value.is_null() {
@@ -84,7 +97,10 @@ fn put_field(out: &mut Vec<u8>, field: &'static Field, ty: &'static Type, value:
     }
 }
 
-fn list_of<'v>(field: &'static Field, value: &'v Value) -> Result<Option<&'v Vec<Value>>, EncodeError> {
+fn list_of<'v>(
+    field: &'static Field,
+    value: &'v Value,
+) -> Result<Option<&'v Vec<Value>>, EncodeError> {
     match value {
         Value::Null => Ok(None),
         Value::Array(list) => Ok(Some(list)),
@@ -92,7 +108,10 @@ fn list_of<'v>(field: &'static Field, value: &'v Value) -> Result<Option<&'v Vec
     }
 }
 
-fn map_of<'v>(field: &'static Field, value: &'v Value) -> Result<Option<&'v Map<String, Value>>, EncodeError> {
+fn map_of<'v>(
+    field: &'static Field,
+    value: &'v Value,
+) -> Result<Option<&'v Map<String, Value>>, EncodeError> {
     match value {
         Value::Null => Ok(None),
         Value::Object(map) => Ok(Some(map)),
@@ -115,7 +134,8 @@ fn put_item(
             out.push(u8::from(value.as_bool().unwrap_or(false)));
         }
         Type::Int32 | Type::Int64 => {
-            let n = if value.is_null() { 0 } else { value.as_i64().ok_or_else(|| wrong("integer"))? };
+            let n =
+                if value.is_null() { 0 } else { value.as_i64().ok_or_else(|| wrong("integer"))? };
             put_tag(out, number, 0);
             put_varint(out, n.cast_unsigned());
         }
@@ -124,11 +144,14 @@ fn put_item(
             out.extend_from_slice(&value.as_f64().unwrap_or(0.0).to_le_bytes());
         }
         Type::String => {
-            let text = if value.is_null() { "" } else { value.as_str().ok_or_else(|| wrong("string"))? };
+            let text =
+                if value.is_null() { "" } else { value.as_str().ok_or_else(|| wrong("string"))? };
             put_bytes(out, number, text.as_bytes());
         }
         Type::Bytes => {
-            let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).map_err(|_| wrong("base64 text"))?;
+            let bytes = STANDARD
+                .decode(value.as_str().unwrap_or_default())
+                .map_err(|_| wrong("base64 text"))?;
             put_bytes(out, number, &bytes);
         }
         Type::Ptr(inner) => put_item(out, field, number, inner, value)?,

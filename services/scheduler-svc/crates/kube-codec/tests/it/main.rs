@@ -29,7 +29,9 @@ fn tempdir() -> PathBuf {
 #[test]
 fn fixtures_of_the_original_transcode_byte_for_byte() {
     let Some(dir) = fixtures() else {
-        println!("SKIPPED fixtures_of_the_original_transcode_byte_for_byte: needs go and the Go module proxy");
+        println!(
+            "SKIPPED fixtures_of_the_original_transcode_byte_for_byte: needs go and the Go module proxy"
+        );
         return;
     };
     let (mut checked, mut failures) = (0, Vec::new());
@@ -71,7 +73,11 @@ fn check(resource: &kube_spec::Resource, json: &[u8], pb: &[u8]) -> Result<(), S
     let wrapped = wrap_unknown(&resource.api_version(), resource.kind, &encoded);
     if wrapped != pb {
         let at = wrapped.iter().zip(pb).position(|(a, b)| a != b);
-        return Err(format!("JSON to protobuf differs at {at:?} of {} (want {})", wrapped.len(), pb.len()));
+        return Err(format!(
+            "JSON to protobuf differs at {at:?} of {} (want {})",
+            wrapped.len(),
+            pb.len()
+        ));
     }
     Ok(())
 }
@@ -81,12 +87,18 @@ fn difference(path: &str, want: &Value, got: &Value) -> Option<String> {
         (Value::Object(a), Value::Object(b)) => {
             let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
             keys.into_iter().find_map(|k| {
-                difference(&format!("{path}.{k}"), a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null))
+                difference(
+                    &format!("{path}.{k}"),
+                    a.get(k).unwrap_or(&Value::Null),
+                    b.get(k).unwrap_or(&Value::Null),
+                )
             })
         }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| difference(&format!("{path}[{i}]"), a, b))
-        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .find_map(|(i, (a, b))| difference(&format!("{path}[{i}]"), a, b)),
         (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => None,
         (a, b) if a == b => None,
         (a, b) => Some(format!("{path}: want {a}, got {b}")),

@@ -93,8 +93,11 @@ impl Informers {
         let informer = informers.entry(kind).or_insert(informer).clone();
         drop(informers);
         let weak = Arc::downgrade(self);
-        let mut reflector =
-            Reflector::<Object>::new(self.client.clone(), kind.collection(""), ListParams::default());
+        let mut reflector = Reflector::<Object>::new(
+            self.client.clone(),
+            kind.collection(""),
+            ListParams::default(),
+        );
         let store = informer.store.clone();
         self.tasks.lock().spawn(async move {
             loop {
@@ -109,9 +112,10 @@ impl Informers {
         store
     }
 
-    /// Waits until every watched kind has been listed once.
+    /// Waits until every kind that is watched in full has been listed once. Kinds of which only metadata is
+    /// kept may be served by somebody who does not answer; nobody waits for them.
     pub async fn synced(&self) {
-        while !self.stores().iter().all(|(_, store)| store.synced()) {
+        while !self.informers.read().values().all(|i| i.slim || i.store.synced()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -150,7 +154,9 @@ impl Informers {
 fn take(informer: &Informer, change: Change<Object>, version: u64) -> Vec<Step> {
     let slim = |object| slimmed(informer, object);
     match change {
-        Change::Replaced(all) => informer.store.replace(all.into_iter().map(slim).collect(), version),
+        Change::Replaced(all) => {
+            informer.store.replace(all.into_iter().map(slim).collect(), version)
+        }
         Change::Applied(object) => informer.store.applied(slim(object)).into_iter().collect(),
         Change::Deleted(object) => informer.store.removed(&object).into_iter().collect(),
     }

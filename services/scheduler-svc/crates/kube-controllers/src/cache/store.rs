@@ -147,7 +147,8 @@ impl Inner {
         }
         let key = object.key();
         if let Some(old) = self.objects.get(&key) {
-            let newer = old.metadata.uid != object.metadata.uid || object.version() >= old.version();
+            let newer =
+                old.metadata.uid != object.metadata.uid || object.version() >= old.version();
             if !newer || **old == object {
                 return None;
             }

@@ -16,6 +16,7 @@ use crate::runner::{Again, Controller};
 use crate::{Error, claim};
 
 use budget::Budget;
+pub(crate) use budget::scaled;
 
 /// The controller.
 #[derive(Debug)]
@@ -45,10 +46,13 @@ impl Controller for Deployments {
             return crate::replicaset::owners(&self.0, event, DEPLOYMENT);
         }
         // Recreate waits for the last old pod.
-        let Some(pod) = event.old.as_ref().filter(|_| event.new.is_none()) else { return Vec::new() };
-        let set = pod.controller().filter(|o| o.kind == "ReplicaSet").and_then(|o| {
-            self.0.cached(REPLICA_SET, &Key::new(&pod.metadata.namespace, &o.name))
-        });
+        let Some(pod) = event.old.as_ref().filter(|_| event.new.is_none()) else {
+            return Vec::new();
+        };
+        let set = pod
+            .controller()
+            .filter(|o| o.kind == "ReplicaSet")
+            .and_then(|o| self.0.cached(REPLICA_SET, &Key::new(&pod.metadata.namespace, &o.name)));
         let owner = set.as_ref().and_then(|s| s.controller()).filter(|o| o.kind == "Deployment");
         owner.map(|o| Key::new(&pod.metadata.namespace, &o.name)).into_iter().collect()
     }

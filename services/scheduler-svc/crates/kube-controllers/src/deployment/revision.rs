@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Work, size, total};
 use crate::Error;
@@ -31,12 +31,15 @@ impl Work<'_> {
         if let Some(set) = self.newest() {
             let mut changed = (*set).clone();
             self.annotate(&mut changed, next);
-            let seconds = self.deployment.at("/spec/minReadySeconds").cloned();
-            if seconds.as_ref().and_then(Value::as_i64) != changed.int("/spec/minReadySeconds") {
-                changed.set("spec", "minReadySeconds", seconds.unwrap_or_else(|| json!(0)));
+            let seconds = self.deployment.int("/spec/minReadySeconds").unwrap_or(0);
+            if seconds != changed.int("/spec/minReadySeconds").unwrap_or(0) {
+                changed.set("spec", "minReadySeconds", json!(seconds));
             }
-            let changed =
-                if changed == *set { changed } else { self.cluster.replace(REPLICA_SET, &changed).await? };
+            let changed = if changed == *set {
+                changed
+            } else {
+                self.cluster.replace(REPLICA_SET, &changed).await?
+            };
             let revision = revision(&changed);
             let name = changed.metadata.name.clone();
             self.take(changed);

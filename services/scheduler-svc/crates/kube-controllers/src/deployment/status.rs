@@ -135,7 +135,13 @@ impl Work<'_> {
         match failure.or_else(|| self.sets.iter().find_map(|set| failed(set))) {
             Some(failure) => {
                 let text = |name: &str| failure[name].as_str().unwrap_or_default();
-                conditions::set(list, "ReplicaFailure", text("status"), text("reason"), text("message"));
+                conditions::set(
+                    list,
+                    "ReplicaFailure",
+                    text("status"),
+                    text("reason"),
+                    text("message"),
+                );
             }
             None => conditions::remove(list, "ReplicaFailure"),
         }
@@ -173,9 +179,8 @@ impl Work<'_> {
 
 /// Whether any number moved in the direction of the rollout.
 fn progressed(old: Option<&Value>, new: &Value) -> bool {
-    let at = |status: Option<&Value>, name: &str| {
-        status.and_then(|s| s[name].as_i64()).unwrap_or(0)
-    };
+    let at =
+        |status: Option<&Value>, name: &str| status.and_then(|s| s[name].as_i64()).unwrap_or(0);
     let old_pods = |status| at(status, "replicas") - at(status, "updatedReplicas");
     let new = Some(new);
     at(new, "updatedReplicas") > at(old, "updatedReplicas")

@@ -144,14 +144,17 @@ impl EndpointSlices {
             let mut kept = Vec::new();
             for endpoint in slice.list("/endpoints") {
                 let uid = endpoint["targetRef"]["uid"].as_str().unwrap_or_default();
-                if kept.len() < most && let Some(current) = target.endpoints.remove(uid) {
+                if kept.len() < most
+                    && let Some(current) = target.endpoints.remove(uid)
+                {
                     kept.push(current);
                 }
             }
             slices.push((slice, group, kept));
         }
         for (group, target) in &mut wanted {
-            let mut fresh: Vec<Value> = std::mem::take(&mut target.endpoints).into_values().collect();
+            let mut fresh: Vec<Value> =
+                std::mem::take(&mut target.endpoints).into_values().collect();
             for (_, _, kept) in slices.iter_mut().filter(|(_, g, _)| g == group) {
                 let room = most - kept.len();
                 kept.extend(fresh.drain(..room.min(fresh.len())));

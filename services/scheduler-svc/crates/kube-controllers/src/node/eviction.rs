@@ -36,9 +36,8 @@ impl Controller for TaintEviction {
         else {
             return Vec::new();
         };
-        let on_node = |pod: &std::sync::Arc<Object>| {
-            pod.text("/spec/nodeName") == node.metadata.name
-        };
+        let on_node =
+            |pod: &std::sync::Arc<Object>| pod.text("/spec/nodeName") == node.metadata.name;
         self.0.store(POD).all().into_iter().filter(on_node).map(|pod| pod.key()).collect()
     }
 

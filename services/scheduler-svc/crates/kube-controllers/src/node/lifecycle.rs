@@ -172,7 +172,8 @@ impl NodeLifecycle {
         if node.flag("/spec/unschedulable") {
             wanted.push((UNSCHEDULABLE, "NoSchedule"));
         }
-        let has = |key: &str, effect: &str| old.iter().any(|t| t["key"] == key && t["effect"] == effect);
+        let has =
+            |key: &str, effect: &str| old.iter().any(|t| t["key"] == key && t["effect"] == effect);
         let cause = match status(node, "Ready") {
             "False" => Some(NOT_READY),
             "Unknown" => Some(UNREACHABLE),
@@ -186,13 +187,15 @@ impl NodeLifecycle {
         }
         let managed = |taint: &Value| {
             let key = taint["key"].as_str().unwrap_or_default();
-            let no_execute = taint["effect"] == "NoExecute" && [NOT_READY, UNREACHABLE].contains(&key);
+            let no_execute =
+                taint["effect"] == "NoExecute" && [NOT_READY, UNREACHABLE].contains(&key);
             let no_schedule = taint["effect"] == "NoSchedule"
                 && (key == UNSCHEDULABLE || TAINTS.iter().any(|(_, _, k)| *k == key));
             no_execute || no_schedule
         };
         let keep = |taint: &&Value| {
-            !managed(taint) || wanted.iter().any(|(k, e)| taint["key"] == *k && taint["effect"] == *e)
+            !managed(taint)
+                || wanted.iter().any(|(k, e)| taint["key"] == *k && taint["effect"] == *e)
         };
         let mut taints: Vec<Value> = old.iter().filter(keep).cloned().collect();
         for (key, effect) in wanted.iter().filter(|(key, effect)| !has(key, effect)) {
@@ -225,7 +228,8 @@ impl NodeLifecycle {
         if next.is_some_and(|at| at > now) {
             return false;
         }
-        *next = Duration::try_from_secs_f64(1.0 / rate).ok().and_then(|pause| now.checked_add(pause));
+        *next =
+            Duration::try_from_secs_f64(1.0 / rate).ok().and_then(|pause| now.checked_add(pause));
         true
     }
 }

@@ -29,8 +29,14 @@ async fn foreground_deletion_ends_with_the_owner() {
     let since = world.api.version();
     world.api.delete(&format!("{DEPLOYMENTS}/web"), json!({"propagationPolicy": "Foreground"}));
     world.until("all gone", |api| api.list(DEPLOYMENTS).is_empty()).await;
-    let order: Vec<&str> = world.api.history(since).iter().filter(|e| e.action == "DELETED")
-        .map(|e| e.plural).filter(|p| ["pods", "replicasets", "deployments"].contains(p)).collect();
+    let order: Vec<&str> = world
+        .api
+        .history(since)
+        .iter()
+        .filter(|e| e.action == "DELETED")
+        .map(|e| e.plural)
+        .filter(|p| ["pods", "replicasets", "deployments"].contains(p))
+        .collect();
     assert_eq!(order, ["pods", "pods", "pods", "replicasets", "deployments"]);
 }
 
@@ -48,7 +54,8 @@ async fn orphaned_dependents_stay() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dependents_of_owners_that_never_were_go() {
     let world = World::new(&["n1"]).await;
-    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "ghost", "uid": "no-such-uid"}]);
+    let owner =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "ghost", "uid": "no-such-uid"}]);
     let maps = "/api/v1/namespaces/default/configmaps";
     world.api.create(maps, json!({"metadata": {"name": "a", "ownerReferences": owner}}));
     let real = world.api.create(maps, json!({"metadata": {"name": "real"}}));
@@ -56,19 +63,23 @@ async fn dependents_of_owners_that_never_were_go() {
         "uid": real["metadata"]["uid"]}]);
     world.api.create(maps, json!({"metadata": {"name": "b", "ownerReferences": both}}));
     world.until("ghost's child goes", |api| api.get(&format!("{maps}/a")).is_none()).await;
-    world.until("dangling reference goes", |api| {
-        let b = api.get(&format!("{maps}/b")).expect("b has a living owner");
-        b["metadata"]["ownerReferences"].as_array().unwrap().len() == 1
-    }).await;
+    world
+        .until("dangling reference goes", |api| {
+            let b = api.get(&format!("{maps}/b")).expect("b has a living owner");
+            b["metadata"]["ownerReferences"].as_array().unwrap().len() == 1
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn namespace_goes_with_its_content() {
     let world = World::new(&["n1"]).await;
     world.api.create("/api/v1/namespaces", json!({"metadata": {"name": "shop"}}));
-    world.until("service account", |api| {
-        api.get("/api/v1/namespaces/shop/serviceaccounts/default").is_some()
-    }).await;
+    world
+        .until("service account", |api| {
+            api.get("/api/v1/namespaces/shop/serviceaccounts/default").is_some()
+        })
+        .await;
     let mut web = deployment("web", 4, json!(1), json!(1));
     web["metadata"]["namespace"] = json!("shop");
     world.api.create("/apis/apps/v1/namespaces/shop/deployments", web);
@@ -76,8 +87,18 @@ async fn namespace_goes_with_its_content() {
     world.until("pods", |api| api.list("/api/v1/namespaces/shop/pods").len() == 4).await;
     world.api.delete("/api/v1/namespaces/shop", json!({}));
     world.until("namespace gone", |api| api.get("/api/v1/namespaces/shop").is_none()).await;
-    for kind in ["/api/v1/pods", "/apis/apps/v1/deployments", "/apis/apps/v1/replicasets", "/api/v1/configmaps"] {
-        let left = world.api.list(kind).into_iter().filter(|o| o["metadata"]["namespace"] == "shop").count();
+    for kind in [
+        "/api/v1/pods",
+        "/apis/apps/v1/deployments",
+        "/apis/apps/v1/replicasets",
+        "/api/v1/configmaps",
+    ] {
+        let left = world
+            .api
+            .list(kind)
+            .into_iter()
+            .filter(|o| o["metadata"]["namespace"] == "shop")
+            .count();
         assert_eq!(left, 0, "{kind}");
     }
 }
@@ -90,12 +111,16 @@ async fn every_namespace_gets_account_and_root_certificate() {
     world.config.root_ca_file = Some(file.clone());
     world.start();
     let map = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt";
-    world.until("published", |api| api.get(map).is_some_and(|m| m["data"]["ca.crt"] == "PEM")).await;
+    world
+        .until("published", |api| api.get(map).is_some_and(|m| m["data"]["ca.crt"] == "PEM"))
+        .await;
     world.api.edit(map, |m| m["data"] = json!({"ca.crt": "FORGED"}));
     world.until("restored", |api| api.get(map).is_some_and(|m| m["data"]["ca.crt"] == "PEM")).await;
     world.api.delete("/api/v1/namespaces/default/serviceaccounts/default", json!({}));
-    world.until("account again", |api| {
-        api.get("/api/v1/namespaces/default/serviceaccounts/default").is_some()
-    }).await;
+    world
+        .until("account again", |api| {
+            api.get("/api/v1/namespaces/default/serviceaccounts/default").is_some()
+        })
+        .await;
     std::fs::remove_file(file).unwrap();
 }

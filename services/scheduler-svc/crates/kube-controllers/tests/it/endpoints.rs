@@ -35,25 +35,38 @@ async fn slices_and_endpoints_follow_the_pods() {
     assert_eq!(slice["ports"], json!([{"name": "http", "protocol": "TCP", "port": 8080}]));
     assert_eq!(slice["metadata"]["ownerReferences"][0]["kind"], "Service");
     let endpoint = &slice["endpoints"][0];
-    assert_eq!(endpoint["conditions"], json!({"ready": true, "serving": true, "terminating": false}));
+    assert_eq!(
+        endpoint["conditions"],
+        json!({"ready": true, "serving": true, "terminating": false})
+    );
     assert_eq!(endpoint["targetRef"]["kind"], "Pod");
     assert_eq!(endpoint["zone"], "z1");
     assert!(endpoint["nodeName"].is_string());
     let old = "/api/v1/namespaces/default/endpoints/web";
-    world.until("endpoints object", |api| {
-        api.get(old).is_some_and(|e| e["subsets"][0]["addresses"].as_array().is_some_and(|a| a.len() == 3)
-            && e["subsets"][0]["ports"][0]["port"] == 8080)
-    }).await;
+    world
+        .until("endpoints object", |api| {
+            api.get(old).is_some_and(|e| {
+                e["subsets"][0]["addresses"].as_array().is_some_and(|a| a.len() == 3)
+                    && e["subsets"][0]["ports"][0]["port"] == 8080
+            })
+        })
+        .await;
     let pod = world.api.list(PODS)[0]["metadata"]["name"].as_str().unwrap().to_owned();
     world.api.edit_status(&format!("{PODS}/{pod}"), |p| {
         p["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
     });
     world.until("one is not ready", |api| ready_endpoints(api) == 2).await;
-    world.until("not ready in endpoints", |api| {
-        api.get(old).is_some_and(|e| e["subsets"][0]["notReadyAddresses"].as_array().is_some_and(|a| a.len() == 1))
-    }).await;
+    world
+        .until("not ready in endpoints", |api| {
+            api.get(old).is_some_and(|e| {
+                e["subsets"][0]["notReadyAddresses"].as_array().is_some_and(|a| a.len() == 1)
+            })
+        })
+        .await;
     world.api.delete(&format!("{SERVICES}/web"), json!({}));
-    world.until("gone with the service", |api| api.list(SLICES).is_empty() && api.get(old).is_none()).await;
+    world
+        .until("gone with the service", |api| api.list(SLICES).is_empty() && api.get(old).is_none())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +80,12 @@ async fn big_service_is_cut_into_slices() {
     for event in world.api.history(0).iter().filter(|e| e.plural == "endpointslices") {
         assert!(event.object["endpoints"].as_array().is_none_or(|all| all.len() <= 100));
     }
-    let uids = world.api.list(SLICES).iter().flat_map(|s| s["endpoints"].as_array().unwrap().clone())
-        .map(|e| e["targetRef"]["uid"].as_str().unwrap().to_owned()).collect::<std::collections::HashSet<_>>();
+    let uids = world
+        .api
+        .list(SLICES)
+        .iter()
+        .flat_map(|s| s["endpoints"].as_array().unwrap().clone())
+        .map(|e| e["targetRef"]["uid"].as_str().unwrap().to_owned())
+        .collect::<std::collections::HashSet<_>>();
     assert_eq!(uids.len(), 130, "no pod is listed twice");
 }

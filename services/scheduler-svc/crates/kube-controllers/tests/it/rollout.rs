@@ -16,7 +16,11 @@ pub fn check_budget(api: &FakeApi, since: u64, app: &str, most: usize, least: us
             continue;
         }
         let uid = event.object["metadata"]["uid"].as_str().unwrap().to_owned();
-        if event.action == "DELETED" { pods.remove(&uid); } else { pods.insert(uid, event.object.clone()); }
+        if event.action == "DELETED" {
+            pods.remove(&uid);
+        } else {
+            pods.insert(uid, event.object.clone());
+        }
         if event.version <= since {
             continue;
         }
@@ -34,16 +38,22 @@ fn done(name: &'static str) -> impl FnMut(&FakeApi) -> bool {
 }
 
 fn set_image(world: &World, name: &str, image: &str) {
-    world.api.edit(&format!("{DEPLOYMENTS}/{name}"), |d| d["spec"]["template"] = template(name, image));
+    world
+        .api
+        .edit(&format!("{DEPLOYMENTS}/{name}"), |d| d["spec"]["template"] = template(name, image));
 }
 
 fn revisions(api: &FakeApi) -> HashMap<String, (String, i64)> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    api.list(SETS).iter().map(|set| {
-        let image = text(&set["spec"]["template"]["spec"]["containers"][0]["image"]);
-        let revision = text(&set["metadata"]["annotations"]["deployment.kubernetes.io/revision"]);
-        (image, (revision, set["spec"]["replicas"].as_i64().unwrap()))
-    }).collect()
+    api.list(SETS)
+        .iter()
+        .map(|set| {
+            let image = text(&set["spec"]["template"]["spec"]["containers"][0]["image"]);
+            let revision =
+                text(&set["metadata"]["annotations"]["deployment.kubernetes.io/revision"]);
+            (image, (revision, set["spec"]["replicas"].as_i64().unwrap()))
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,11 +79,15 @@ async fn update_and_rollback_stay_within_budget() {
     assert_eq!(world.api.list(SETS).len(), 2, "the old replica set is used again");
     assert_eq!(revisions(&world.api)["v1"], ("3".to_owned(), 6));
 
-    world.until("events", |api| {
-        let events = api.list("/api/v1/namespaces/default/events");
-        let reasons: Vec<&str> = events.iter().filter_map(|e| e["reason"].as_str()).collect();
-        ["ScalingReplicaSet", "SuccessfulCreate", "SuccessfulDelete"].iter().all(|r| reasons.contains(r))
-    }).await;
+    world
+        .until("events", |api| {
+            let events = api.list("/api/v1/namespaces/default/events");
+            let reasons: Vec<&str> = events.iter().filter_map(|e| e["reason"].as_str()).collect();
+            ["ScalingReplicaSet", "SuccessfulCreate", "SuccessfulDelete"]
+                .iter()
+                .all(|r| reasons.contains(r))
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,21 +111,29 @@ async fn broken_update_keeps_old_pods_and_scales_in_proportion() {
         d["spec"]["template"]["spec"]["broken"] = json!(true);
         d["spec"]["progressDeadlineSeconds"] = json!(2);
     });
-    world.until("old and new stand still", |api| {
-        let sizes: Vec<i64> = api.list(SETS).iter().filter_map(|s| s["spec"]["replicas"].as_i64()).collect();
-        sizes.contains(&8) && sizes.contains(&5)
-    }).await;
-    world.until("deadline", |api| {
-        let bad = api.get(&format!("{DEPLOYMENTS}/bad")).unwrap();
-        condition(&bad, "Progressing")["reason"] == "ProgressDeadlineExceeded"
-    }).await;
+    world
+        .until("old and new stand still", |api| {
+            let sizes: Vec<i64> =
+                api.list(SETS).iter().filter_map(|s| s["spec"]["replicas"].as_i64()).collect();
+            sizes.contains(&8) && sizes.contains(&5)
+        })
+        .await;
+    world
+        .until("deadline", |api| {
+            let bad = api.get(&format!("{DEPLOYMENTS}/bad")).unwrap();
+            condition(&bad, "Progressing")["reason"] == "ProgressDeadlineExceeded"
+        })
+        .await;
     check_budget(&world.api, since, "bad", 13, 8);
     world.api.edit(&format!("{DEPLOYMENTS}/bad"), |d| d["spec"]["replicas"] = json!(15));
-    world.until("both grow", |api| {
-        let mut sizes: Vec<i64> = api.list(SETS).iter().filter_map(|s| s["spec"]["replicas"].as_i64()).collect();
-        sizes.sort_unstable();
-        sizes == [7, 11]
-    }).await;
+    world
+        .until("both grow", |api| {
+            let mut sizes: Vec<i64> =
+                api.list(SETS).iter().filter_map(|s| s["spec"]["replicas"].as_i64()).collect();
+            sizes.sort_unstable();
+            sizes == [7, 11]
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,12 +146,17 @@ async fn paused_deployment_waits_and_scales() {
         d["spec"]["replicas"] = json!(4);
         d["spec"]["template"] = template("still", "v2");
     });
-    world.until("scaled", |api| {
-        api.list(PODS).iter().filter(|p| condition(p, "Ready")["status"] == "True").count() == 4
-    }).await;
-    world.until("condition", |api| {
-        condition(&api.get(&format!("{DEPLOYMENTS}/still")).unwrap(), "Progressing")["reason"] == "DeploymentPaused"
-    }).await;
+    world
+        .until("scaled", |api| {
+            api.list(PODS).iter().filter(|p| condition(p, "Ready")["status"] == "True").count() == 4
+        })
+        .await;
+    world
+        .until("condition", |api| {
+            condition(&api.get(&format!("{DEPLOYMENTS}/still")).unwrap(), "Progressing")["reason"]
+                == "DeploymentPaused"
+        })
+        .await;
     assert_eq!(world.api.list(SETS).len(), 1);
     world.api.edit(&format!("{DEPLOYMENTS}/still"), |d| d["spec"]["paused"] = json!(false));
     world.until("resumed", done("still")).await;
@@ -167,16 +194,30 @@ async fn recreate_never_mixes_templates_and_history_is_limited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orphans_are_adopted_and_strangers_released() {
     let world = World::new(&["n1"]).await;
-    world.api.create(PODS, json!({"metadata": {"name": "lonely", "labels": {"app": "ad"}},
-        "spec": {"containers": []}}));
-    world.api.create(SETS, json!({"metadata": {"name": "ad"}, "spec": {"replicas": 2,
-        "selector": {"matchLabels": {"app": "ad"}}, "template": template("ad", "v1")}}));
-    let owned = |api: &FakeApi| api.list(PODS).iter()
-        .filter(|p| p["metadata"]["ownerReferences"][0]["name"] == "ad").count();
+    world.api.create(
+        PODS,
+        json!({"metadata": {"name": "lonely", "labels": {"app": "ad"}},
+        "spec": {"containers": []}}),
+    );
+    world.api.create(
+        SETS,
+        json!({"metadata": {"name": "ad"}, "spec": {"replicas": 2,
+        "selector": {"matchLabels": {"app": "ad"}}, "template": template("ad", "v1")}}),
+    );
+    let owned = |api: &FakeApi| {
+        api.list(PODS)
+            .iter()
+            .filter(|p| p["metadata"]["ownerReferences"][0]["name"] == "ad")
+            .count()
+    };
     world.until("adopted", move |api| owned(api) == 2 && api.list(PODS).len() == 2).await;
     world.api.edit(&format!("{PODS}/lonely"), |p| p["metadata"]["labels"] = json!({"app": "gone"}));
-    world.until("released and replaced", move |api| owned(api) == 2 && api.list(PODS).len() == 3).await;
-    world.until("status", |api| {
-        api.get(&format!("{SETS}/ad")).unwrap()["status"]["availableReplicas"] == 2
-    }).await;
+    world
+        .until("released and replaced", move |api| owned(api) == 2 && api.list(PODS).len() == 3)
+        .await;
+    world
+        .until("status", |api| {
+            api.get(&format!("{SETS}/ad")).unwrap()["status"]["availableReplicas"] == 2
+        })
+        .await;
 }

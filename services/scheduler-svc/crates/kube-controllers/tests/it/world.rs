@@ -42,10 +42,13 @@ impl World {
         let api = Arc::new(FakeApi::start().await);
         api.create("/api/v1/namespaces", json!({"metadata": {"name": "kube-node-lease"}}));
         for node in nodes {
-            api.create("/api/v1/nodes", json!({"metadata": {"name": node,
+            api.create(
+                "/api/v1/nodes",
+                json!({"metadata": {"name": node,
                 "labels": {"kubernetes.io/hostname": node, "topology.kubernetes.io/zone": "z1"}},
                 "status": {"conditions": [{"type": "Ready", "status": "True",
-                    "lastHeartbeatTime": now_rfc3339()}]}}));
+                    "lastHeartbeatTime": now_rfc3339()}]}}),
+            );
             let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
             api.create(leases, json!({"metadata": {"name": node}, "spec": {}}));
         }
@@ -93,8 +96,16 @@ impl World {
                     });
                     text.collect::<Vec<_>>().join("\n")
                 };
-                let state = ["/apis/apps/v1/deployments", "/apis/apps/v1/replicasets", "/api/v1/pods",
-                    "/apis/batch/v1/jobs", "/apis/apps/v1/statefulsets", "/api/v1/nodes"].map(brief).join("\n");
+                let state = [
+                    "/apis/apps/v1/deployments",
+                    "/apis/apps/v1/replicasets",
+                    "/api/v1/pods",
+                    "/apis/batch/v1/jobs",
+                    "/apis/apps/v1/statefulsets",
+                    "/api/v1/nodes",
+                ]
+                .map(brief)
+                .join("\n");
                 panic!("waited in vain: {what}\n{state}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -115,14 +126,19 @@ async fn kubelet(api: Arc<FakeApi>, dead: Arc<Mutex<HashSet<String>>>) {
                 let name = node["metadata"]["name"].as_str().unwrap();
                 let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
                 if !dead.contains(name) {
-                    api.edit(&format!("{path}/{name}"), |l| l["spec"]["renewTime"] = json!(now_micros()));
+                    api.edit(&format!("{path}/{name}"), |l| {
+                        l["spec"]["renewTime"] = json!(now_micros())
+                    });
                 }
             }
         }
         let usable = |node: &&Value| node["spec"]["taints"].as_array().is_none_or(Vec::is_empty);
-        let usable: Vec<String> = nodes.iter().filter(usable)
+        let usable: Vec<String> = nodes
+            .iter()
+            .filter(usable)
             .map(|n| n["metadata"]["name"].as_str().unwrap().to_owned())
-            .filter(|n| !dead.contains(n)).collect();
+            .filter(|n| !dead.contains(n))
+            .collect();
         for (index, pod) in api.list("/api/v1/pods").iter().enumerate() {
             let path = path_of("/api/v1", "pods", pod);
             let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
@@ -132,7 +148,11 @@ async fn kubelet(api: Arc<FakeApi>, dead: Arc<Mutex<HashSet<String>>>) {
             if pod["metadata"].get("deletionTimestamp").is_some() {
                 api.delete(&path, json!({"gracePeriodSeconds": 0}));
             } else if node.is_empty() {
-                if let Some(node) = usable.get(index % usable.len().max(1)) {
+                let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+                    ["nodeSelectorTerms"];
+                let pinned = terms[0]["matchFields"][0]["values"][0].as_str().map(str::to_owned);
+                let any = || usable.get(index % usable.len().max(1)).cloned();
+                if let Some(node) = pinned.or_else(any) {
                     api.edit(&path, |p| p["spec"]["nodeName"] = json!(node));
                 }
             } else if pod["status"]["phase"] == "Pending" && (index + round) % 3 == 0 {
@@ -189,7 +209,9 @@ pub fn rolled_out(deployment: &Value) -> bool {
 }
 
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    object["status"]["conditions"].as_array().and_then(|all| all.iter().find(|c| c["type"] == kind))
+    object["status"]["conditions"]
+        .as_array()
+        .and_then(|all| all.iter().find(|c| c["type"] == kind))
         .unwrap_or(&Value::Null)
 }
 

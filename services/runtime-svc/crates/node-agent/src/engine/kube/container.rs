@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LocalObjectReference, Profile, ResourceList, SeLinuxOptions};
+use super::{Profile, ResourceList, SeLinuxOptions};
 
 /// A container of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -80,15 +80,15 @@ impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Text {
+        enum Written {
             Text(String),
             Whole(i64),
             Real(f64),
         }
-        Ok(Self(match Text::deserialize(deserializer)? {
-            Text::Text(text) => text,
-            Text::Whole(number) => number.to_string(),
-            Text::Real(number) => number.to_string(),
+        Ok(Self(match Written::deserialize(deserializer)? {
+            Written::Text(text) => text,
+            Written::Whole(number) => number.to_string(),
+            Written::Real(number) => number.to_string(),
         }))
     }
 }
@@ -290,6 +290,3 @@ pub struct Capabilities {
     pub add: Vec<String>,
     pub drop: Vec<String>,
 }
-
-/// `imagePullSecrets` resolve to these.
-pub type PullSecrets = Vec<LocalObjectReference>;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use flotilla_kube_client::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Container, EphemeralContainer, PodStatus, Volume};
 
@@ -156,6 +157,19 @@ pub struct SeLinuxOptions {
 pub type ResourceList = BTreeMap<String, super::Quantity>;
 
 impl Pod {
+    /// Reads a pod. What JSON calls null is what is not there; a spec that cannot be read is empty, and why is
+    /// said beside it: one bad object must not hide the others.
+    pub fn read(mut object: Value) -> (Self, Option<String>) {
+        drop_nulls(&mut object);
+        match Self::deserialize(&object) {
+            Ok(pod) => (pod, None),
+            Err(error) => {
+                let metadata = ObjectMeta::deserialize(&object["metadata"]).unwrap_or_default();
+                (Self { metadata, ..Self::default() }, Some(error.to_string()))
+            }
+        }
+    }
+
     /// Unique over time.
     pub fn uid(&self) -> &str {
         &self.metadata.uid
@@ -188,11 +202,8 @@ impl Pod {
 
     /// The name processes in the pod see: `spec.hostname`, else the pod's name cut to 63 characters.
     pub fn hostname(&self) -> String {
-        let name = if self.spec.hostname.is_empty() {
-            &self.metadata.name
-        } else {
-            &self.spec.hostname
-        };
+        let name =
+            if self.spec.hostname.is_empty() { &self.metadata.name } else { &self.spec.hostname };
         let cut: String = name.chars().take(63).collect();
         cut.trim_end_matches(['-', '.']).to_owned()
     }
@@ -206,5 +217,35 @@ impl Pod {
     /// Whether this API object only mirrors a static pod.
     pub fn is_mirror(&self) -> bool {
         self.metadata.annotations.contains_key("kubernetes.io/config.mirror")
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nulls_and_bad_specs_are_survived() {
+        let (pod, error) = Pod::read(
+            json!({"metadata": {"name": "a", "uid": null}, "spec": {"initContainers": null, "containers": [{"name": "c", "env": null}]}}),
+        );
+        assert_eq!((pod.spec.containers.len(), error), (1, None));
+        let (pod, error) =
+            Pod::read(json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"containers": 7}}));
+        assert_eq!((pod.uid(), pod.spec.containers.len()), ("u", 0));
+        assert!(error.is_some());
     }
 }

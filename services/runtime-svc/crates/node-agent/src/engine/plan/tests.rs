@@ -8,12 +8,26 @@ fn pod(spec: Value) -> Pod {
 }
 
 fn sandbox(attempt: u32, ready: bool) -> Sandbox {
-    Sandbox { id: format!("s{attempt}"), attempt, ready, created_at: 1, ips: vec!["10.0.0.1".into()] }
+    Sandbox {
+        id: format!("s{attempt}"),
+        attempt,
+        ready,
+        created_at: 1,
+        ips: vec!["10.0.0.1".into()],
+    }
 }
 
 fn run(pod: &Pod, name: &str, state: RunState, exit_code: i32) -> Run {
     let hash = names::container_hash(&pod.container(name).unwrap());
-    Run { id: format!("{name}0"), name: name.into(), sandbox: "s0".into(), state, exit_code, hash, ..Run::default() }
+    Run {
+        id: format!("{name}0"),
+        name: name.into(),
+        sandbox: "s0".into(),
+        state,
+        exit_code,
+        hash,
+        ..Run::default()
+    }
 }
 
 fn fine(_: &Run) -> Verdict {
@@ -30,12 +44,17 @@ fn sandbox_comes_first() {
     let got = plan(&pod, &Observed::default(), &fine);
     assert_eq!(got, Plan { new_sandbox: Some(0), ..Plan::default() });
     let dead = Observed { sandboxes: vec![sandbox(0, false)], runs: vec![] };
-    assert_eq!(plan(&pod, &dead, &fine), Plan { new_sandbox: Some(1), end_pod: true, ..Plan::default() });
+    assert_eq!(
+        plan(&pod, &dead, &fine),
+        Plan { new_sandbox: Some(1), end_pod: true, ..Plan::default() }
+    );
 }
 
 #[test]
 fn init_containers_run_in_order() {
-    let pod = pod(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}, {"name": "b"}]}));
+    let pod = pod(
+        json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}, {"name": "b"}]}),
+    );
     let mut seen = Observed { sandboxes: vec![sandbox(0, true)], runs: vec![] };
     assert_eq!(plan(&pod, &seen, &fine), start(&["i"]));
     seen.runs = vec![run(&pod, "i", RunState::Running, 0)];
@@ -47,21 +66,35 @@ fn init_containers_run_in_order() {
     seen.runs.push(run(&pod, "j", RunState::Exited, 0));
     assert_eq!(plan(&pod, &seen, &fine), start(&["a", "b"]));
     seen.runs = vec![run(&pod, "a", RunState::Running, 0), run(&pod, "b", RunState::Running, 0)];
-    assert_eq!(plan(&pod, &seen, &fine), Plan::default(), "removed init containers do not run again");
+    assert_eq!(
+        plan(&pod, &seen, &fine),
+        Plan::default(),
+        "removed init containers do not run again"
+    );
 }
 
 #[test]
 fn failed_init_with_policy_never_ends_the_pod() {
-    let pod = pod(json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
-    let seen = Observed { sandboxes: vec![sandbox(0, true)], runs: vec![run(&pod, "i", RunState::Exited, 1)] };
+    let pod = pod(
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}),
+    );
+    let seen = Observed {
+        sandboxes: vec![sandbox(0, true)],
+        runs: vec![run(&pod, "i", RunState::Exited, 1)],
+    };
     assert_eq!(plan(&pod, &seen, &fine), Plan { end_pod: true, ..Plan::default() });
 }
 
 #[test]
 fn policy_decides_about_restarts() {
-    for (policy, code, again) in [("Always", 0, true), ("OnFailure", 1, true), ("OnFailure", 0, false), ("Never", 1, false)] {
+    for (policy, code, again) in
+        [("Always", 0, true), ("OnFailure", 1, true), ("OnFailure", 0, false), ("Never", 1, false)]
+    {
         let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
-        let mut seen = Observed { sandboxes: vec![sandbox(0, true)], runs: vec![run(&pod, "a", RunState::Exited, code)] };
+        let mut seen = Observed {
+            sandboxes: vec![sandbox(0, true)],
+            runs: vec![run(&pod, "a", RunState::Exited, code)],
+        };
         let want = if again { start(&["a"]) } else { Plan { end_pod: true, ..Plan::default() } };
         assert_eq!(plan(&pod, &seen, &fine), want, "{policy} {code}");
         if !again {
@@ -73,11 +106,17 @@ fn policy_decides_about_restarts() {
 
 #[test]
 fn sidecars_start_before_and_outlive_restarts() {
-    let pod = pod(json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "a"}]}));
+    let pod = pod(
+        json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "a"}]}),
+    );
     let mut seen = Observed { sandboxes: vec![sandbox(0, true)], runs: vec![] };
     assert_eq!(plan(&pod, &seen, &fine), start(&["s"]));
     seen.runs = vec![run(&pod, "s", RunState::Running, 0)];
-    assert_eq!(plan(&pod, &seen, &|_| Verdict::default()), Plan::default(), "waits until it has started");
+    assert_eq!(
+        plan(&pod, &seen, &|_| Verdict::default()),
+        Plan::default(),
+        "waits until it has started"
+    );
     assert_eq!(plan(&pod, &seen, &fine), start(&["a"]));
     seen.runs = vec![run(&pod, "s", RunState::Exited, 0), run(&pod, "a", RunState::Running, 0)];
     assert_eq!(plan(&pod, &seen, &fine), start(&["s"]));
@@ -85,20 +124,33 @@ fn sidecars_start_before_and_outlive_restarts() {
 
 #[test]
 fn changed_and_dead_containers_are_replaced() {
-    let pod = pod(json!({"containers": [{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]}));
-    let mut seen = Observed { sandboxes: vec![sandbox(0, true)], runs: vec![run(&pod, "a", RunState::Running, 0)] };
+    let pod = pod(
+        json!({"containers": [{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]}),
+    );
+    let mut seen = Observed {
+        sandboxes: vec![sandbox(0, true)],
+        runs: vec![run(&pod, "a", RunState::Running, 0)],
+    };
     let got = plan(&pod, &seen, &|run| Verdict { dead: true, ..fine(run) });
     assert_eq!((got.end[0].id.as_str(), got.end[0].grace), ("a0", Some(3)));
     assert_eq!(got.end[0].message, "Container a failed liveness probe, will be restarted");
     assert_eq!(got.start, ["a"]);
-    seen.runs[0].hash = "other".into();
-    assert_eq!(plan(&pod, &seen, &fine).end[0].message, "Container a definition changed, will be restarted");
+    seen.runs[0].hash = "89abcdef".into();
+    assert_eq!(plan(&pod, &seen, &fine), Plan::default(), "kubelet's hash says nothing");
+    seen.runs[0].hash = "0123456789abcdef".into();
+    assert_eq!(
+        plan(&pod, &seen, &fine).end[0].message,
+        "Container a definition changed, will be restarted"
+    );
 }
 
 #[test]
 fn run_that_never_began_is_replaced() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
-    let seen = Observed { sandboxes: vec![sandbox(0, true)], runs: vec![run(&pod, "a", RunState::Created, 0)] };
+    let seen = Observed {
+        sandboxes: vec![sandbox(0, true)],
+        runs: vec![run(&pod, "a", RunState::Created, 0)],
+    };
     assert_eq!(plan(&pod, &seen, &fine), Plan { discard: vec!["a0".into()], ..start(&["a"]) });
 }
 
@@ -106,8 +158,14 @@ fn run_that_never_began_is_replaced() {
 fn restart_count_continues() {
     let mut pod = pod(json!({"containers": [{"name": "a"}]}));
     assert_eq!(next_attempt(&pod, &Observed::default(), "a"), 0);
-    let seen = Observed { runs: vec![Run { attempt: 4, ..run(&pod, "a", RunState::Exited, 0) }], ..Observed::default() };
+    let seen = Observed {
+        runs: vec![Run { attempt: 4, ..run(&pod, "a", RunState::Exited, 0) }],
+        ..Observed::default()
+    };
     assert_eq!(next_attempt(&pod, &seen, "a"), 5);
-    pod.status = serde_json::from_value(json!({"containerStatuses": [{"name": "a", "restartCount": 2, "containerID": "x://1"}]})).unwrap();
+    pod.status = serde_json::from_value(
+        json!({"containerStatuses": [{"name": "a", "restartCount": 2, "containerID": "x://1"}]}),
+    )
+    .unwrap();
     assert_eq!(next_attempt(&pod, &Observed::default(), "a"), 3);
 }

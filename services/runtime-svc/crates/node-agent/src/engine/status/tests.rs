@@ -8,16 +8,30 @@ fn pod(spec: Value) -> Pod {
 }
 
 fn seen(runs: Vec<Run>) -> Observed {
-    let sandbox = Sandbox { id: "s0".into(), ready: true, ips: vec!["10.0.0.9".into()], ..Sandbox::default() };
+    let sandbox = Sandbox {
+        id: "s0".into(),
+        ready: true,
+        ips: vec!["10.0.0.9".into()],
+        ..Sandbox::default()
+    };
     Observed { sandboxes: vec![sandbox], runs }
 }
 
 fn run(name: &str, state: RunState) -> Run {
-    Run { id: format!("{name}-id"), name: name.into(), sandbox: "s0".into(), state, started_at: 1_700_000_000_000_000_000, finished_at: 1_700_000_001_000_000_000, ..Run::default() }
+    Run {
+        id: format!("{name}-id"),
+        name: name.into(),
+        sandbox: "s0".into(),
+        state,
+        started_at: 1_700_000_000_000_000_000,
+        finished_at: 1_700_000_001_000_000_000,
+        ..Run::default()
+    }
 }
 
 fn make(pod: &Pod, seen: &Observed, waiting: &[(&str, &str)], ready: bool) -> PodStatus {
-    let waiting = waiting.iter().map(|(n, r)| ((*n).to_owned(), ((*r).to_owned(), String::new()))).collect();
+    let waiting =
+        waiting.iter().map(|(n, r)| ((*n).to_owned(), ((*r).to_owned(), String::new()))).collect();
     status(&StatusInput {
         pod,
         seen,
@@ -40,7 +54,10 @@ fn cond(status: &PodStatus, kind: &str) -> (String, String) {
 fn running_pod_is_ready() {
     let pod = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
     let got = make(&pod, &seen(vec![run("a", RunState::Running)]), &[], true);
-    assert_eq!((got.phase.as_str(), got.pod_ip.as_str(), got.host_ip.as_str()), ("Running", "10.0.0.9", "192.0.2.1"));
+    assert_eq!(
+        (got.phase.as_str(), got.pod_ip.as_str(), got.host_ip.as_str()),
+        ("Running", "10.0.0.9", "192.0.2.1")
+    );
     let a = &got.container_statuses[0];
     assert_eq!((a.ready, a.started, a.container_id.as_str()), (true, Some(true), "x://a-id"));
     for kind in OWN_CONDITIONS {
@@ -73,7 +90,10 @@ fn crash_loop_shows_the_last_run() {
 fn waiting_pod_says_what_it_waits_for() {
     let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
     let got = make(&pod, &seen(vec![]), &[("i", "ErrImagePull")], true);
-    assert_eq!(got.init_container_statuses[0].state.waiting.as_ref().unwrap().reason, "ErrImagePull");
+    assert_eq!(
+        got.init_container_statuses[0].state.waiting.as_ref().unwrap().reason,
+        "ErrImagePull"
+    );
     assert_eq!(got.container_statuses[0].state.waiting.as_ref().unwrap().reason, "PodInitializing");
     assert_eq!(cond(&got, "Initialized"), ("False".into(), "ContainersNotInitialized".into()));
     assert_eq!(got.phase, "Pending");
@@ -88,17 +108,30 @@ fn transition_time_changes_only_with_the_status() {
         condition.last_transition_time = Some("2020-01-01T00:00:00Z".into());
     }
     let got = make(&pod, &view, &[], false);
-    let time = |kind: &str| got.conditions.iter().find(|c| c.kind == kind).unwrap().last_transition_time.clone().unwrap();
+    let time = |kind: &str| {
+        got.conditions
+            .iter()
+            .find(|c| c.kind == kind)
+            .unwrap()
+            .last_transition_time
+            .clone()
+            .unwrap()
+    };
     assert_eq!(time("Initialized"), "2020-01-01T00:00:00Z");
     assert_ne!(time("Ready"), "2020-01-01T00:00:00Z");
 }
 
 #[test]
 fn readiness_gate_holds_the_pod_back() {
-    let mut pod = pod(json!({"readinessGates": [{"conditionType": "lb"}], "containers": [{"name": "a"}]}));
+    let mut pod =
+        pod(json!({"readinessGates": [{"conditionType": "lb"}], "containers": [{"name": "a"}]}));
     let view = seen(vec![run("a", RunState::Running)]);
     assert_eq!(cond(&make(&pod, &view, &[], true), "Ready").1, "ReadinessGatesNotReady");
-    pod.status.conditions.push(PodCondition { kind: "lb".into(), status: "True".into(), ..PodCondition::default() });
+    pod.status.conditions.push(PodCondition {
+        kind: "lb".into(),
+        status: "True".into(),
+        ..PodCondition::default()
+    });
     assert_eq!(cond(&make(&pod, &view, &[], true), "Ready").0, "True");
 }
 

@@ -1,0 +1,5 @@
+//! Wire out: the image service.
+
+mod image_service;
+
+pub use image_service::ImageService;

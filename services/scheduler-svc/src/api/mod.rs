@@ -1,0 +1,5 @@
+//! The binary's own gRPC.
+
+mod kube;
+
+pub use kube::KubeService;
