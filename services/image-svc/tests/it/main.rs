@@ -6,6 +6,7 @@ mod build;
 mod content;
 mod crash;
 mod cri;
+mod garbage;
 mod hostile_tar;
 mod images;
 mod limits;
