@@ -108,6 +108,11 @@ fn prometheus(args: &UpArgs, ports: &Ports, kubeconfig: &Path) -> String {
 fn gateway(args: &UpArgs, plan: &Plan) -> String {
     let (from, to) = (&Ports::ORIGINALS, &plan.ports);
     let mut text = BOOTSTRAP.to_owned();
+    if let (false, Some(bridge)) = (args.without_runtime, Plan::bridge_address(args)) {
+        // Pods find the Kubernetes API at the bridge, under its usual port.
+        let here = format!("address: 127.0.0.1, port_value: {} }}", from.gateway_kube_api);
+        text = text.replace(&here, &format!("address: {bridge}, port_value: {} }}", from.kube_api));
+    }
     // Two passes: a new port may equal another service's old one.
     let pairs: Vec<(u16, u16)> =
         from.all().iter().zip(to.all()).map(|((_, old), (_, new))| (*old, new)).collect();

@@ -144,7 +144,8 @@ async fn remove_sandboxes(layout: &Layout, pods: &mut Vec<String>) -> Result<(),
 fn remove_pod_cgroups(pods: &[String]) {
     const CLASSES: [&str; 3] = ["", "burstable", "besteffort"];
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hierarchies =
+        std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let kubepods = hierarchy.join("kubepods");
         for class in CLASSES {

@@ -146,22 +146,32 @@ impl Builder<'_> {
     fn scheduler(&self) -> Service {
         let own = format!("{LOOPBACK}:{}", self.ports.scheduler);
         let kubelet = KubeletClient::paths(&self.layout.pki());
+        let mut args = Vec::new();
+        if let (false, Some(bridge)) = (self.args.without_runtime, Plan::bridge_address(self.args))
+        {
+            // Pods reach the API at the bridge's address, where the gateway passes them on.
+            args = flags(&[
+                ("--advertise-address", &bridge.to_string()),
+                ("--tls-sans", &bridge.to_string()),
+            ]);
+        }
+        args.extend(flags(&[
+            ("--etcd-servers", &self.kv_url()),
+            ("--bind-address", LOOPBACK),
+            ("--secure-port", &self.ports.kube_api.to_string()),
+            ("--cert-dir", &self.layout.pki().display().to_string()),
+            ("--service-cluster-ip-range", &self.args.service_cidr),
+            ("--authorization-mode", "RBAC"),
+            ("--roles", "api,controllers,scheduler"),
+            ("--grpc-address", &own),
+            ("--xds-address", &format!("{LOOPBACK}:{}", self.ports.xds)),
+            ("--ingress-port", &self.ports.ingress.to_string()),
+            ("--kubelet-client-certificate", &kubelet.cert.display().to_string()),
+            ("--kubelet-client-key", &kubelet.key.display().to_string()),
+        ]));
         Service {
             name: "scheduler-svc",
-            args: flags(&[
-                ("--etcd-servers", &self.kv_url()),
-                ("--bind-address", LOOPBACK),
-                ("--secure-port", &self.ports.kube_api.to_string()),
-                ("--cert-dir", &self.layout.pki().display().to_string()),
-                ("--service-cluster-ip-range", &self.args.service_cidr),
-                ("--authorization-mode", "RBAC"),
-                ("--roles", "api,controllers,scheduler"),
-                ("--grpc-address", &own),
-                ("--xds-address", &format!("{LOOPBACK}:{}", self.ports.xds)),
-                ("--ingress-port", &self.ports.ingress.to_string()),
-                ("--kubelet-client-certificate", &kubelet.cert.display().to_string()),
-                ("--kubelet-client-key", &kubelet.key.display().to_string()),
-            ]),
+            args,
             ready_url: format!("http://{own}/readyz"),
             endpoints: vec![
                 (
@@ -179,34 +189,37 @@ impl Builder<'_> {
         let metrics = format!("{LOOPBACK}:{}", self.ports.runtime_metrics);
         let node_ip = Plan::bridge_address(self.args).map(|ip| ip.to_string()).unwrap_or_default();
         let dns = Plan::dns_service_address(self.args).map(|ip| ip.to_string()).unwrap_or_default();
+        let mut args = vec!["--proxy-cleanup-on-exit".to_owned()];
+        args.extend(flags(&[
+            ("--address", &socket),
+            ("--root", &self.data("runtime-svc")),
+            ("--state", &self.layout.run("runtime").display().to_string()),
+            ("--image-endpoint", &self.image_socket()),
+            ("--roles", "runtime,agent"),
+            ("--bridge-name", &self.args.bridge_name),
+            ("--pod-cidr", &self.args.pod_cidr),
+            ("--nft-table", &format!("{}-host", self.args.bridge_name)),
+            ("--proxy-nft-table", &format!("{}-svc", self.args.bridge_name)),
+            ("--cluster-cidr", &self.args.pod_cidr),
+            ("--metrics-address", &metrics),
+            ("--kubeconfig", &self.layout.kubeconfig().display().to_string()),
+            ("--hostname-override", &self.args.node_name),
+            ("--node-ip", &node_ip),
+            ("--kubelet-address", &node_ip),
+            ("--kubelet-port", &self.ports.kubelet.to_string()),
+            ("--agent-root-dir", &self.data("agent")),
+            ("--pod-logs-dir", &self.layout.logs().join("pods").display().to_string()),
+            ("--cert-dir", &self.layout.pki().join("kubelet").display().to_string()),
+            (
+                "--client-ca-file",
+                &KubeletClient::paths(&self.layout.pki()).ca.display().to_string(),
+            ),
+            ("--cluster-dns", &dns),
+            ("--cluster-domain", CLUSTER_DOMAIN),
+        ]));
         Service {
             name: "runtime-svc",
-            args: flags(&[
-                ("--address", &socket),
-                ("--root", &self.data("runtime-svc")),
-                ("--state", &self.layout.run("runtime").display().to_string()),
-                ("--image-endpoint", &self.image_socket()),
-                ("--roles", "runtime,agent"),
-                ("--bridge-name", &self.args.bridge_name),
-                ("--pod-cidr", &self.args.pod_cidr),
-                ("--nft-table", &format!("{}-host", self.args.bridge_name)),
-                ("--proxy-nft-table", &format!("{}-svc", self.args.bridge_name)),
-                ("--metrics-address", &metrics),
-                ("--kubeconfig", &self.layout.kubeconfig().display().to_string()),
-                ("--hostname-override", &self.args.node_name),
-                ("--node-ip", &node_ip),
-                ("--kubelet-address", &node_ip),
-                ("--kubelet-port", &self.ports.kubelet.to_string()),
-                ("--agent-root-dir", &self.data("agent")),
-                ("--pod-logs-dir", &self.layout.logs().join("pods").display().to_string()),
-                ("--cert-dir", &self.layout.pki().join("kubelet").display().to_string()),
-                (
-                    "--client-ca-file",
-                    &KubeletClient::paths(&self.layout.pki()).ca.display().to_string(),
-                ),
-                ("--cluster-dns", &dns),
-                ("--cluster-domain", CLUSTER_DOMAIN),
-            ]),
+            args,
             ready_url: format!("http://{metrics}/readyz"),
             endpoints: vec![
                 ("CRI runtime".to_owned(), socket),
@@ -261,7 +274,7 @@ impl Builder<'_> {
                 ("Ingress hosts".to_owned(), format!("http://{LOOPBACK}:{}", self.ports.ingress)),
                 ("Envoy admin".to_owned(), format!("http://{admin}")),
             ],
-            after: vec!["scheduler-svc"],
+            after: vec!["scheduler-svc", "runtime-svc"],
         }
     }
 }

@@ -88,7 +88,7 @@ async fn stopping(
 }
 
 async fn run_agent(config: node_agent::Config, shutdown: Shutdown) -> Result<(), ExitError> {
-    node_agent::run(config, shutdown).await.map_err(ExitError::unavailable)
+    node_agent::run(config, shutdown).await.map_err(ExitError::from)
 }
 
 async fn run_runtime(

@@ -226,5 +226,8 @@ fn server_side_apply_shares_an_object() {
         ],
         "",
     );
-    assert!(owners.contains("one") && owners.contains("two") && owners.contains("kubectl"), "{owners}");
+    assert!(
+        owners.contains("one") && owners.contains("two") && owners.contains("kubectl"),
+        "{owners}"
+    );
 }

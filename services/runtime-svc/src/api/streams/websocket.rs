@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use super::server::refuse;
 use super::sessions::Session;
@@ -207,7 +208,14 @@ async fn command_session(
             let _ = socket.send(message(protocol, ERROR, text.as_bytes())).await;
         }
     }
-    let _ = socket.close(None).await;
+    close(&mut socket).await;
+}
+
+/// Ends the stream with code 1000; a close frame without a code makes kubectl print an error (RFC 6455 section 7.4.1).
+async fn close(socket: &mut WebSocketStream<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    // The client may have left.
+    let _ = socket.close(Some(frame)).await;
 }
 
 /// Moves frames both ways; returns the final status, or nothing when the client left.
@@ -332,7 +340,7 @@ async fn forward_session(
             }
         }
     }
-    let _ = socket.close(None).await;
+    close(&mut socket).await;
 }
 
 async fn forward_port(

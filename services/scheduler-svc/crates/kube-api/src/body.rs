@@ -3,10 +3,10 @@
 use std::io::Read;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use kube_codec::{Envelope, MAGIC, Parsed, parse_json, parse_yaml, proto, typed, unwrap_unknown};
 use kube_spec::{Resource, StructId, types};
 use serde_json::Value;
@@ -21,14 +21,7 @@ pub const MAX_BODY: usize = 3 << 20;
 /// # Errors
 /// 413 when it is too large, 400 when it breaks off or does not decompress.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let collected = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            ApiError::too_large(MAX_BODY)
-        } else {
-            ApiError::bad_request(format!("cannot read the body: {error}"))
-        }
-    })?;
-    let bytes = collected.to_bytes();
+    let bytes = collect(body).await?;
     let encoding = headers.get(CONTENT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match encoding {
         "" | "identity" => Ok(bytes),
@@ -44,6 +37,26 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
             "content encoding {other:?} is not known"
         ))),
     }
+}
+
+/// Bytes that are read and thrown away after the limit, so that a client hears the answer before its connection
+/// is cut.
+const DISCARDED: usize = 32 << 20;
+
+async fn collect(mut body: Body) -> Result<Bytes, ApiError> {
+    let (mut bytes, mut seen) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|e| ApiError::bad_request(format!("cannot read the body: {e}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        seen += data.len();
+        if seen <= MAX_BODY {
+            bytes.extend_from_slice(data);
+        } else if seen > MAX_BODY + DISCARDED {
+            break;
+        }
+    }
+    if seen > MAX_BODY { Err(ApiError::too_large(MAX_BODY)) } else { Ok(bytes.freeze()) }
 }
 
 /// How unknown and duplicate fields are treated.

@@ -111,7 +111,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 if let Some(key) = inner.ready.pop_front() {
                     inner.dirty.remove(&key);
                     inner.working.insert(key.clone());
-                    if !inner.ready.is_empty() {
+                    // This worker waits for nothing any more; another one must wait for what is due next.
+                    if !inner.ready.is_empty() || !inner.later.is_empty() {
                         self.wake.notify_one();
                     }
                     return key;

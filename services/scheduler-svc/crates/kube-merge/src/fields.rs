@@ -38,7 +38,8 @@ pub fn fields_of(spec: &'static Struct, object: &Value) -> FieldSet {
         let second = path.get(1).and_then(|p| p.strip_prefix("f:"));
         let own_kind =
             path.len() == 1 && matches!(first, Some("f:apiVersion" | "f:kind" | "f:metadata"));
-        !own_kind && !(first == Some("f:metadata") && second.is_some_and(|n| UNOWNED.contains(&n)))
+        let unowned = first == Some("f:metadata") && second.is_some_and(|n| UNOWNED.contains(&n));
+        !own_kind && !unowned
     });
     set
 }

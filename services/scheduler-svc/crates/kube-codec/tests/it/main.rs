@@ -1,5 +1,6 @@
 //! Codec checks against the original's own fixtures (k8s.io/api testdata), fetched through the Go module proxy.
 //! Without Go or network they say so and pass.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::PathBuf;
 use std::process::Command;

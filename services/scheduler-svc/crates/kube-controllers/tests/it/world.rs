@@ -126,6 +126,13 @@ async fn kubelet(api: Arc<FakeApi>, dead: Arc<Mutex<HashSet<String>>>) {
                 let name = node["metadata"]["name"].as_str().unwrap();
                 let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
                 if !dead.contains(name) {
+                    // A kubelet that was starved for a while reports again.
+                    if condition(node, "Ready")["status"] != "True" {
+                        api.edit_status(&format!("/api/v1/nodes/{name}"), |n| {
+                            n["status"]["conditions"] = json!([{"type": "Ready", "status": "True",
+                                "lastHeartbeatTime": now_micros()}]);
+                        });
+                    }
                     api.edit(&format!("{path}/{name}"), |l| {
                         l["spec"]["renewTime"] = json!(now_micros())
                     });
