@@ -184,12 +184,21 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
     registry.handle(request).await
 }
 
+/// Seconds an image layer without an image is kept.
+const LAYER_AGE: i64 = 60;
+
 async fn collect_garbage(store: Store, delay: Duration, metrics: Arc<Metrics>, shutdown: Shutdown) {
     let interval = (delay / 2).clamp(GC_INTERVAL.0, GC_INTERVAL.1);
     loop {
         tokio::select! {
             () = shutdown.triggered() => return,
             () = tokio::time::sleep(interval) => {}
+        }
+        // Layers whose image went while a container still used them.
+        match store.sweep_image_layers(node::NAMESPACE, store::now() - LAYER_AGE).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed image layers"),
+            Err(error) => tracing::error!(%error, "image layers cannot be removed"),
         }
         match store.collect_garbage().await {
             Ok(report) if report.examined > 0 => {
