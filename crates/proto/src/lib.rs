@@ -11,7 +11,8 @@ macro_rules! api {
         pub mod $name {
             include!(concat!("gen/", stringify!($name), "/mod.rs"));
             /// Serialised `FileDescriptorSet` of this API, for gRPC server reflection.
-            pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!("gen/", stringify!($name), "/descriptors.bin"));
+            pub const FILE_DESCRIPTOR_SET: &[u8] =
+                include_bytes!(concat!("gen/", stringify!($name), "/descriptors.bin"));
         }
     };
 }

@@ -43,7 +43,12 @@ impl Grpc {
     #[must_use]
     pub fn add<S>(mut self, service: S) -> Self
     where
-        S: Service<Request<tonic::body::Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S: Service<Request<tonic::body::Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Response: axum::response::IntoResponse,
         S::Future: Send + 'static,
     {
@@ -98,12 +103,14 @@ impl Extractor for Headers<'_> {
 
 /// A span for a request, child of the caller's when it sent W3C trace context.
 pub(crate) fn request_span<B>(request: &Request<B>) -> tracing::Span {
-    let span = tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
     if request.headers().contains_key("traceparent") && !span.is_disabled() {
-        let parent = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
+        let parent = opentelemetry::global::get_text_map_propagator(|p| {
+            p.extract(&Headers(request.headers()))
+        });
         // Fails only when no OTLP layer is installed, and then nobody reads the parent.
         let _ = span.set_parent(parent);
     }
     span
 }
-

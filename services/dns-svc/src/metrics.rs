@@ -11,8 +11,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::engine::Client;
-use crate::wire::types::{rcode_text, type_text};
 use crate::wire::Query;
+use crate::wire::types::{rcode_text, type_text};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {

@@ -60,7 +60,10 @@ pub async fn serve_udp(socket: Arc<UdpSocket>, sites: Arc<ArcSwap<Sites>>) {
         let now = sites.load().answer_now(&query, &client, query.udp_limit());
         let asking = match now {
             Now::Answer(answer) => {
-                if socket.try_send_to(&answer, remote).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                if socket
+                    .try_send_to(&answer, remote)
+                    .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+                {
                     let _ = socket.send_to(&answer, remote).await;
                 }
                 continue;

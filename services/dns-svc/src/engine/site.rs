@@ -135,13 +135,23 @@ impl Sites {
             return Now::Answer(bad_version(query, edns));
         }
         let Some(site) = self.find(&query.name) else {
-            self.metrics.response(&self.server, "dropped", client, query, REFUSED, "", started.elapsed());
+            self.metrics.response(
+                &self.server,
+                "dropped",
+                client,
+                query,
+                REFUSED,
+                "",
+                started.elapsed(),
+            );
             return Now::Answer(refusal(query, REFUSED, limit));
         };
         if let Some(cache) = &site.cache {
             if let Some(message) = cache.get(query) {
                 self.metrics.cache_hit(&site.server, &site.zone_text, message[3] & 0xF);
-                return Now::Answer(self.complete(site, query, client, limit, &message, "cache", started));
+                return Now::Answer(
+                    self.complete(site, query, client, limit, &message, "cache", started),
+                );
             }
             self.metrics.cache_miss(&site.server, &site.zone_text);
         }
@@ -151,7 +161,15 @@ impl Sites {
                 Some(Outcome::Pass) => {}
                 Some(outcome) => {
                     let message = site.settle(query, outcome, backend.name());
-                    return Now::Answer(self.keep_and_complete(site, query, client, limit, &message, backend.name(), started));
+                    return Now::Answer(self.keep_and_complete(
+                        site,
+                        query,
+                        client,
+                        limit,
+                        &message,
+                        backend.name(),
+                        started,
+                    ));
                 }
             }
         }
@@ -160,14 +178,28 @@ impl Sites {
     }
 
     /// Goes on where [`Sites::answer_now`] had to stop.
-    pub async fn answer_later(&self, asking: Asking, query: &Query, client: &Client, limit: usize) -> Vec<u8> {
+    pub async fn answer_later(
+        &self,
+        asking: Asking,
+        query: &Query,
+        client: &Client,
+        limit: usize,
+    ) -> Vec<u8> {
         let Asking { site, next, started } = asking;
         for backend in &site.backends[next..] {
             match backend.serve(query, client).await {
                 Outcome::Pass => {}
                 outcome => {
                     let message = site.settle(query, outcome, backend.name());
-                    return self.keep_and_complete(&site, query, client, limit, &message, backend.name(), started);
+                    return self.keep_and_complete(
+                        &site,
+                        query,
+                        client,
+                        limit,
+                        &message,
+                        backend.name(),
+                        started,
+                    );
                 }
             }
         }
@@ -204,10 +236,19 @@ impl Sites {
         plugin: &'static str,
         started: Instant,
     ) -> Vec<u8> {
-        let answer = finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
+        let answer =
+            finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
         let rcode = answer[3] & 0xF;
         if site.metrics {
-            self.metrics.response(&site.server, &site.zone_text, client, query, rcode, plugin, started.elapsed());
+            self.metrics.response(
+                &site.server,
+                &site.zone_text,
+                client,
+                query,
+                rcode,
+                plugin,
+                started.elapsed(),
+            );
         }
         if site.log {
             log_query(query, client, rcode, answer.len(), started.elapsed());
@@ -240,7 +281,11 @@ impl Site {
             Outcome::Answer(message) => message,
             Outcome::Failed(reason) => {
                 if self.errors {
-                    tracing::error!("plugin/errors: 2 {} {}: {reason}", query.name, type_text(query.qtype));
+                    tracing::error!(
+                        "plugin/errors: 2 {} {}: {reason}",
+                        query.name,
+                        type_text(query.qtype)
+                    );
                 }
                 MessageBuilder::answer(query, 0, SERVFAIL).build()
             }

@@ -40,13 +40,18 @@ pub struct EvictionHard {
 pub fn parse(text: &str) -> Result<EvictionHard, String> {
     let mut thresholds = EvictionHard::default();
     for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (signal, amount) = part.split_once('<').ok_or_else(|| format!("{part:?} is not SIGNAL<AMOUNT"))?;
-        let threshold = amount_of(amount).ok_or_else(|| format!("{amount:?} is neither a quantity nor a percentage"))?;
+        let (signal, amount) =
+            part.split_once('<').ok_or_else(|| format!("{part:?} is not SIGNAL<AMOUNT"))?;
+        let threshold = amount_of(amount)
+            .ok_or_else(|| format!("{amount:?} is neither a quantity nor a percentage"))?;
         match signal {
             "memory.available" => thresholds.memory = Some(threshold),
             "nodefs.available" => thresholds.disk = Some(threshold),
             "nodefs.inodesFree" => thresholds.inodes = Some(threshold),
-            "imagefs.available" | "imagefs.inodesFree" | "pid.available" | "containerfs.available" => {
+            "imagefs.available"
+            | "imagefs.inodesFree"
+            | "pid.available"
+            | "containerfs.available" => {
                 return Err(format!("not supported yet: {signal}"));
             }
             _ => return Err(format!("unknown signal {signal:?}")),
@@ -57,7 +62,11 @@ pub fn parse(text: &str) -> Result<EvictionHard, String> {
 
 fn amount_of(text: &str) -> Option<Threshold> {
     if let Some(percent) = text.strip_suffix('%') {
-        return percent.parse().ok().filter(|percent| (0..=100).contains(percent)).map(Threshold::Share);
+        return percent
+            .parse()
+            .ok()
+            .filter(|percent| (0..=100).contains(percent))
+            .map(Threshold::Share);
     }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let scale = match &text[digits.len()..] {
@@ -85,9 +94,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for (text, word) in
-            [("memory", "SIGNAL"), ("x<1", "unknown"), ("memory.available<1Q", "1Q"), ("pid.available<5%", "not supported yet")]
-        {
+        for (text, word) in [
+            ("memory", "SIGNAL"),
+            ("x<1", "unknown"),
+            ("memory.available<1Q", "1Q"),
+            ("pid.available<5%", "not supported yet"),
+        ] {
             assert!(parse(text).unwrap_err().contains(word), "{text}");
         }
     }

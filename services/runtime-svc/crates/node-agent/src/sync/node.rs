@@ -224,8 +224,10 @@ async fn conditions(agent: &Agent, old: &Value) -> Vec<Value> {
     let usage = machine::usage(agent.paths.root());
     let percent = |part: i64, all: i64| if all > 0 { part.saturating_mul(100) / all } else { 100 };
     let limits = agent.settings.eviction_hard;
-    let crossed = |limit: Option<Threshold>, left, whole| limit.is_some_and(|limit| limit.is_crossed(left, whole));
-    let memory = crossed(limits.memory, usage.memory_available, machine::memory_total());
+    let crossed = |limit: Option<Threshold>, left, whole| {
+        limit.is_some_and(|limit| limit.is_crossed(left, whole))
+    };
+    let memory = crossed(limits.memory, usage.memory_available, usage.memory_total);
     let disk = crossed(limits.disk, usage.disk_available, usage.disk_total)
         || (usage.inodes > 0 && crossed(limits.inodes, usage.inodes_free, usage.inodes));
     let pids = usage.max_tasks > 0 && percent(usage.max_tasks - usage.tasks, usage.max_tasks) < 10;
