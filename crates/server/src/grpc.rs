@@ -41,6 +41,10 @@ impl Grpc {
 
     /// Adds a service.
     #[must_use]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "reads as what it does; there is nothing to sum"
+    )]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<Request<tonic::body::Body>, Error = Infallible>

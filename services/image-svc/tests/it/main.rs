@@ -1,6 +1,5 @@
 //! Black-box tests of image-svc over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod build;
 mod content;

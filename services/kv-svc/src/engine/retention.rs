@@ -55,10 +55,11 @@ async fn keep_time(server: &Server, time: Duration) {
             target = seen.pop_front().map(|(_, revision)| revision);
         }
         if let Some(revision) = target
-            && now >= last + time.min(LONGEST) {
-                last = now;
-                compact(server, revision).await;
-            }
+            && now >= last + time.min(LONGEST)
+        {
+            last = now;
+            compact(server, revision).await;
+        }
     }
 }
 

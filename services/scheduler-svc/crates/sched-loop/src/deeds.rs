@@ -72,9 +72,11 @@ impl Deeds {
             let path = format!("{}/status", path(&pod));
             let result = this.client.patch::<Value>(&path, Patch::Strategic(&patch)).await;
             if let Err(error) = result
-                && !error.is_not_found() && !error.is_conflict() {
-                    tracing::warn!(pod = pod.name, %error, "cannot write the pod's status");
-                }
+                && !error.is_not_found()
+                && !error.is_conflict()
+            {
+                tracing::warn!(pod = pod.name, %error, "cannot write the pod's status");
+            }
         });
     }
 
@@ -96,9 +98,11 @@ impl Deeds {
             let options = json!({"kind": "DeleteOptions", "apiVersion": "v1",
                 "preconditions": {"uid": victim.uid}});
             if let Err(error) = this.client.delete(&path(&victim), &options).await
-                && !error.is_not_found() && !error.is_conflict() {
-                    tracing::warn!(pod = victim.name, %error, "cannot remove a victim");
-                }
+                && !error.is_not_found()
+                && !error.is_conflict()
+            {
+                tracing::warn!(pod = victim.name, %error, "cannot remove a victim");
+            }
         });
     }
 }
