@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-        fn statuses_say_what_clients_look_for() {
+    fn statuses_say_what_clients_look_for() {
         assert_eq!(exit_status(0)["status"], "Success");
         assert_eq!(exit_status(3)["details"]["causes"][0]["message"], "3");
         assert_eq!(resize_payload(br#"{"Width":80,"Height":24}"#).unwrap(), [80, 0, 24, 0]);
