@@ -67,7 +67,12 @@ lint: rocksdb ## Formatting, clippy, layout rules
 .PHONY: test
 test: setup rocksdb app ## The whole test suite
 	$(MAKE) lint
-	cargo test --workspace --no-fail-fast
+	cargo build --quiet --workspace --bins --tests
+	FLOTILLA_BUILT=1 cargo test --workspace --no-fail-fast
+
+.PHONY: test-compose
+test-compose: setup rocksdb app ## The main job under docker compose, with an engine of the test's own
+	cargo test --package e2e --features compose -- compose
 
 .PHONY: images
 images: setup rocksdb ## Build the container images with a local Docker engine

@@ -3,6 +3,7 @@
 
 mod app;
 mod bad_input;
+#[cfg(feature = "compose")]
 mod compose;
 mod main_job;
 mod own_apis;
