@@ -56,11 +56,14 @@ pub async fn serve_udp(socket: Arc<UdpSocket>, sites: Arc<ArcSwap<Sites>>) {
                 continue;
             }
         };
-        let client = Client { remote, tcp: false };
+        let client = Client { remote, tcp: false, hops: 0 };
         let now = sites.load().answer_now(&query, &client, query.udp_limit());
         let asking = match now {
             Now::Answer(answer) => {
-                if socket.try_send_to(&answer, remote).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                if socket
+                    .try_send_to(&answer, remote)
+                    .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+                {
                     let _ = socket.send_to(&answer, remote).await;
                 }
                 continue;

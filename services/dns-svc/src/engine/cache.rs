@@ -219,7 +219,16 @@ mod tests {
 
     fn query(name: &str) -> Query {
         let name = Name::parse(name).unwrap();
-        Query { id: 1, flags: 0, original: name.clone(), name, qtype: 1, class: 1, edns: None }
+        Query {
+            id: 1,
+            flags: 0,
+            original: name.clone(),
+            name,
+            qtype: 1,
+            class: 1,
+            edns: None,
+            size: 0,
+        }
     }
 
     fn answer(query: &Query, ttl: u32) -> Vec<u8> {

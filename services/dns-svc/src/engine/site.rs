@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Cache, Hosts, Kubernetes, whoami};
-use crate::metrics::Metrics;
+use super::file::join;
+use super::query_log::log_query;
+use super::{Cache, Errors, Hosts, Kubernetes, LogRule, LoopGuard, Said, ZoneFiles, whoami};
+use crate::metrics::{Metrics, SiteMetrics};
 use crate::remote::Forward;
-use crate::wire::types::{NXDOMAIN, REFUSED, SERVFAIL, rcode_text, type_text};
+use crate::wire::types::{NXDOMAIN, REFUSED, SERVFAIL, type_text};
 use crate::wire::{MessageBuilder, Name, Query, bad_version, finish, scan};
+
+/// How often an alias may lead from one zone to another.
+const MAX_HOPS: u8 = 8;
 
 /// Who asks, and how.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +23,8 @@ pub struct Client {
     pub remote: SocketAddr,
     /// Whether it came over TCP.
     pub tcp: bool,
+    /// How often an alias led from one zone to another so far.
+    pub hops: u8,
 }
 
 /// What a backend says to a query.
@@ -38,6 +45,10 @@ pub enum Backend {
     Hosts(Hosts),
     /// Names of a cluster.
     Kubernetes(Arc<Kubernetes>),
+    /// Zones from files.
+    Zones(ZoneFiles),
+    /// The test for forwarding loops; it only watches.
+    Loop(Arc<LoopGuard>),
     /// Other servers.
     Forward(Forward),
     /// The client's own address.
@@ -50,6 +61,8 @@ impl Backend {
         match self {
             Self::Hosts(_) => "hosts",
             Self::Kubernetes(_) => "kubernetes",
+            Self::Zones(zones) => zones.name(),
+            Self::Loop(_) => "loop",
             Self::Forward(_) => "forward",
             Self::Whoami => "whoami",
         }
@@ -61,13 +74,30 @@ impl Backend {
             Self::Hosts(hosts) => Some(hosts.serve(query)),
             Self::Kubernetes(kubernetes) => Some(kubernetes.serve(query)),
             Self::Whoami => Some(Outcome::Answer(whoami(query, client))),
+            Self::Zones(zones) => match zones.serve(query) {
+                Said::Done(outcome) => Some(outcome),
+                Said::Continue(..) => None,
+            },
+            Self::Loop(guard) => {
+                guard.watch(query, client);
+                Some(Outcome::Pass)
+            }
             Self::Forward(forward) if !forward.is_for(query) => Some(Outcome::Pass),
             Self::Forward(_) => None,
         }
     }
 
-    async fn serve(&self, query: &Query, client: &Client) -> Outcome {
+    async fn serve(&self, query: &Query, client: &Client, sites: &Sites) -> Outcome {
         match self {
+            Self::Zones(zones) => match zones.serve(query) {
+                Said::Done(outcome) => outcome,
+                Said::Continue(found, target) => {
+                    let original = target.clone();
+                    let next = Query { name: target, original, edns: query.edns, ..query.clone() };
+                    let client = Client { hops: client.hops + 1, ..*client };
+                    join(query, found, &Box::pin(sites.lookup(&next, &client)).await)
+                }
+            },
             Self::Forward(forward) => forward.serve(query, client).await,
             local => local.serve_now(query, client).unwrap_or(Outcome::Pass),
         }
@@ -79,35 +109,31 @@ impl Backend {
 pub struct Site {
     /// Zone, lower case.
     pub zone: Name,
-    /// The zone as metrics show it.
-    pub zone_text: String,
-    /// `dns://:PORT`, as metrics show it.
-    pub server: String,
     /// Backends in plugin order.
     pub backends: Vec<Backend>,
     /// Answers kept, if the block has `cache`.
     pub cache: Option<Cache>,
-    /// Whether failures are logged.
-    pub errors: bool,
-    /// Whether queries are logged.
-    pub log: bool,
-    /// Whether answers count in the metrics.
-    pub metrics: bool,
+    /// How failures are logged.
+    pub errors: Option<Arc<Errors>>,
+    /// Which queries are logged.
+    pub log: Vec<LogRule>,
+    /// Counters of this zone and server.
+    pub metrics: SiteMetrics,
 }
 
 /// All sites of one port; the longest zone wins.
 #[derive(Debug)]
 pub struct Sites {
     sites: Vec<Arc<Site>>,
-    server: String,
-    metrics: Arc<Metrics>,
+    dropped: SiteMetrics,
 }
 
 impl Sites {
     /// The sites of a port.
-    pub fn new(mut sites: Vec<Arc<Site>>, port: u16, metrics: Arc<Metrics>) -> Self {
+    pub fn new(mut sites: Vec<Arc<Site>>, port: u16, metrics: &Metrics) -> Self {
         sites.sort_by_key(|site| std::cmp::Reverse(site.zone.wire().len()));
-        Self { sites, server: format!("dns://:{port}"), metrics }
+        let dropped = SiteMetrics::new(metrics, &format!("dns://:{port}"), "dropped", true);
+        Self { sites, dropped }
     }
 
     /// The sites, longest zone first.
@@ -135,15 +161,17 @@ impl Sites {
             return Now::Answer(bad_version(query, edns));
         }
         let Some(site) = self.find(&query.name) else {
-            self.metrics.response(&self.server, "dropped", client, query, REFUSED, "", started.elapsed());
+            self.dropped.response(client, query, REFUSED, "", started.elapsed());
             return Now::Answer(refusal(query, REFUSED, limit));
         };
         if let Some(cache) = &site.cache {
             if let Some(message) = cache.get(query) {
-                self.metrics.cache_hit(&site.server, &site.zone_text, message[3] & 0xF);
-                return Now::Answer(self.complete(site, query, client, limit, &message, "cache", started));
+                site.metrics.cache_hit(message[3] & 0xF);
+                return Now::Answer(
+                    self.complete(site, query, client, limit, &message, "cache", started),
+                );
             }
-            self.metrics.cache_miss(&site.server, &site.zone_text);
+            site.metrics.cache_miss();
         }
         for (index, backend) in site.backends.iter().enumerate() {
             match backend.serve_now(query, client) {
@@ -151,7 +179,15 @@ impl Sites {
                 Some(Outcome::Pass) => {}
                 Some(outcome) => {
                     let message = site.settle(query, outcome, backend.name());
-                    return Now::Answer(self.keep_and_complete(site, query, client, limit, &message, backend.name(), started));
+                    return Now::Answer(self.keep_and_complete(
+                        site,
+                        query,
+                        client,
+                        limit,
+                        &message,
+                        backend.name(),
+                        started,
+                    ));
                 }
             }
         }
@@ -160,19 +196,60 @@ impl Sites {
     }
 
     /// Goes on where [`Sites::answer_now`] had to stop.
-    pub async fn answer_later(&self, asking: Asking, query: &Query, client: &Client, limit: usize) -> Vec<u8> {
+    pub async fn answer_later(
+        &self,
+        asking: Asking,
+        query: &Query,
+        client: &Client,
+        limit: usize,
+    ) -> Vec<u8> {
         let Asking { site, next, started } = asking;
         for backend in &site.backends[next..] {
-            match backend.serve(query, client).await {
+            match backend.serve(query, client, self).await {
                 Outcome::Pass => {}
                 outcome => {
                     let message = site.settle(query, outcome, backend.name());
-                    return self.keep_and_complete(&site, query, client, limit, &message, backend.name(), started);
+                    return self.keep_and_complete(
+                        &site,
+                        query,
+                        client,
+                        limit,
+                        &message,
+                        backend.name(),
+                        started,
+                    );
                 }
             }
         }
         let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
         self.keep_and_complete(&site, query, client, limit, &message, "", started)
+    }
+
+    /// Looks up what an alias of another zone leads to: a message that is neither counted nor fitted to a client.
+    async fn lookup(&self, query: &Query, client: &Client) -> Vec<u8> {
+        let Some(site) = self.find(&query.name) else {
+            return MessageBuilder::answer(query, 0, REFUSED).build();
+        };
+        if client.hops > MAX_HOPS {
+            return MessageBuilder::answer(query, 0, SERVFAIL).build();
+        }
+        if let Some(message) = site.cache.as_ref().and_then(|cache| cache.get(query)) {
+            return message;
+        }
+        let mut message = MessageBuilder::answer(query, 0, SERVFAIL).build();
+        for backend in &site.backends {
+            match backend.serve(query, client, self).await {
+                Outcome::Pass => {}
+                outcome => {
+                    message = site.settle(query, outcome, backend.name());
+                    break;
+                }
+            }
+        }
+        if let (Some(cache), Some(walked)) = (&site.cache, scan(&message)) {
+            cache.put(query, &message, &walked);
+        }
+        message
     }
 
     #[allow(clippy::too_many_arguments, reason = "everything that is known about one answer")]
@@ -204,13 +281,12 @@ impl Sites {
         plugin: &'static str,
         started: Instant,
     ) -> Vec<u8> {
-        let answer = finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
+        let answer =
+            finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
         let rcode = answer[3] & 0xF;
-        if site.metrics {
-            self.metrics.response(&site.server, &site.zone_text, client, query, rcode, plugin, started.elapsed());
-        }
-        if site.log {
-            log_query(query, client, rcode, answer.len(), started.elapsed());
+        site.metrics.response(client, query, rcode, plugin, started.elapsed());
+        if !site.log.is_empty() {
+            log_query(&site.log, query, client, &answer, started.elapsed());
         }
         answer
     }
@@ -239,8 +315,9 @@ impl Site {
         match outcome {
             Outcome::Answer(message) => message,
             Outcome::Failed(reason) => {
-                if self.errors {
-                    tracing::error!("plugin/errors: 2 {} {}: {reason}", query.name, type_text(query.qtype));
+                if let Some(errors) = &self.errors {
+                    let line = format!("2 {} {}: {reason}", query.name, type_text(query.qtype));
+                    errors.report(&reason, &line);
                 }
                 MessageBuilder::answer(query, 0, SERVFAIL).build()
             }
@@ -255,24 +332,6 @@ impl Site {
 fn refusal(query: &Query, rcode: u8, limit: usize) -> Vec<u8> {
     let message = MessageBuilder::answer(query, 0, rcode).build();
     finish(&message, query, limit).unwrap_or(message)
-}
-
-/// CoreDNS's `{common}` log format: client - id "type class name proto size do bufsize" rcode rflags rsize duration.
-fn log_query(query: &Query, client: &Client, rcode: u8, size: usize, took: std::time::Duration) {
-    let proto = if client.tcp { "tcp" } else { "udp" };
-    let buffer = query.udp_limit();
-    tracing::info!(
-        "{} - {} \"{} {} {} {proto} {} {} {buffer}\" {} {size} {:.9}s",
-        client.remote,
-        query.id,
-        type_text(query.qtype),
-        if query.class == 1 { "IN" } else { "CLASS" },
-        query.original,
-        query.original.wire().len() + 16,
-        query.wants_dnssec(),
-        rcode_text(rcode),
-        took.as_secs_f64()
-    );
 }
 
 /// Whether a response code says that the name or the type is not there.

@@ -2,5 +2,7 @@
 
 mod cluster;
 mod fake_api;
+mod reload;
 mod server;
 mod transport;
+mod zones;
