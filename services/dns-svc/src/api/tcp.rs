@@ -69,7 +69,9 @@ async fn connection(stream: TcpStream, remote: SocketAddr, sites: Arc<ArcSwap<Si
             let sites = sites.load_full();
             let answer =
                 sites.answer(&query, &Client { remote, tcp: true, hops: 0 }, MAX_MESSAGE).await;
-            send(&writer, &answer).await;
+            if !answer.is_empty() {
+                send(&writer, &answer).await;
+            }
             drop(slot);
         });
     }

@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use super::file::join;
 use super::query_log::log_query;
+use super::rewrite::Rewritten;
+use super::wrappers::{AclAction, Wrappers, add_extended_error, stopped};
 use super::{Cache, Errors, Hosts, Kubernetes, LogRule, LoopGuard, Said, ZoneFiles, whoami};
 use crate::metrics::{Metrics, SiteMetrics};
 use crate::remote::Forward;
-use crate::wire::types::{NXDOMAIN, REFUSED, SERVFAIL, type_text};
+use crate::wire::types::{IN, NXDOMAIN, REFUSED, SERVFAIL, type_text};
 use crate::wire::{MessageBuilder, Name, Query, bad_version, finish, scan};
 
 /// How often an alias may lead from one zone to another.
@@ -117,6 +119,10 @@ pub struct Site {
     pub errors: Option<Arc<Errors>>,
     /// Which queries are logged.
     pub log: Vec<LogRule>,
+    /// The small plugins around the backends.
+    pub wrappers: Wrappers,
+    /// Whether classes besides IN are answered.
+    pub any_class: bool,
     /// Counters of this zone and server.
     pub metrics: SiteMetrics,
 }
@@ -150,7 +156,7 @@ impl Sites {
     pub async fn answer(&self, query: &Query, client: &Client, limit: usize) -> Vec<u8> {
         match self.answer_now(query, client, limit) {
             Now::Answer(answer) => answer,
-            Now::Ask(asking) => self.answer_later(asking, query, client, limit).await,
+            Now::Ask(asking) => self.answer_later(asking, query, client).await,
         }
     }
 
@@ -164,46 +170,81 @@ impl Sites {
             self.dropped.response(client, query, REFUSED, "", started.elapsed());
             return Now::Answer(refusal(query, REFUSED, limit));
         };
+        let limit = site
+            .wrappers
+            .bufsize
+            .filter(|_| !client.tcp)
+            .map_or(limit, |size| limit.min(size.into()));
+        if query.class != IN && !site.any_class {
+            let message = MessageBuilder::answer(query, 0, REFUSED).build();
+            return Now::Answer(
+                self.complete(site, query, None, client, limit, &message, "", started),
+            );
+        }
+        if let Some((message, plugin)) = site.wrappers.early(query) {
+            return Now::Answer(
+                self.complete(site, query, None, client, limit, &message, plugin, started),
+            );
+        }
+        let rewritten = site.wrappers.rewrite(query);
+        let back = rewritten.as_ref();
+        let query = back.map_or(query, |rewritten| &rewritten.asked);
+        match site.wrappers.check(query, client) {
+            AclAction::Allow => {}
+            AclAction::Drop => return Now::Answer(Vec::new()),
+            action => {
+                let (message, code) = stopped(query, action);
+                let mut answer =
+                    self.complete(site, query, back, client, limit, &message, "acl", started);
+                add_extended_error(&mut answer, code);
+                return Now::Answer(answer);
+            }
+        }
         if let Some(cache) = &site.cache {
             if let Some(message) = cache.get(query) {
                 site.metrics.cache_hit(message[3] & 0xF);
                 return Now::Answer(
-                    self.complete(site, query, client, limit, &message, "cache", started),
+                    self.complete(site, query, back, client, limit, &message, "cache", started),
                 );
             }
             site.metrics.cache_miss();
         }
         for (index, backend) in site.backends.iter().enumerate() {
             match backend.serve_now(query, client) {
-                None => return Now::Ask(Asking { site: site.clone(), next: index, started }),
+                None => {
+                    return Now::Ask(Asking {
+                        site: site.clone(),
+                        next: index,
+                        started,
+                        rewritten,
+                        limit,
+                    });
+                }
                 Some(Outcome::Pass) => {}
                 Some(outcome) => {
                     let message = site.settle(query, outcome, backend.name());
                     return Now::Answer(self.keep_and_complete(
                         site,
                         query,
+                        back,
                         client,
                         limit,
-                        &message,
+                        message,
                         backend.name(),
                         started,
                     ));
                 }
             }
         }
-        let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
-        Now::Answer(self.keep_and_complete(site, query, client, limit, &message, "", started))
+        let message = site.settle(query, site.exhausted(query), "");
+        Now::Answer(self.keep_and_complete(site, query, back, client, limit, message, "", started))
     }
 
     /// Goes on where [`Sites::answer_now`] had to stop.
-    pub async fn answer_later(
-        &self,
-        asking: Asking,
-        query: &Query,
-        client: &Client,
-        limit: usize,
-    ) -> Vec<u8> {
-        let Asking { site, next, started } = asking;
+    pub async fn answer_later(&self, asking: Asking, query: &Query, client: &Client) -> Vec<u8> {
+        let Asking { site, next, started, rewritten, limit } = asking;
+        let back = rewritten.as_ref();
+        let query = back.map_or(query, |rewritten| &rewritten.asked);
         for backend in &site.backends[next..] {
             match backend.serve(query, client, self).await {
                 Outcome::Pass => {}
@@ -212,17 +253,18 @@ impl Sites {
                     return self.keep_and_complete(
                         &site,
                         query,
+                        back,
                         client,
                         limit,
-                        &message,
+                        message,
                         backend.name(),
                         started,
                     );
                 }
             }
         }
-        let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
-        self.keep_and_complete(&site, query, client, limit, &message, "", started)
+        let message = site.settle(query, site.exhausted(query), "");
+        self.keep_and_complete(&site, query, back, client, limit, message, "", started)
     }
 
     /// Looks up what an alias of another zone leads to: a message that is neither counted nor fitted to a client.
@@ -247,7 +289,7 @@ impl Sites {
             }
         }
         if let (Some(cache), Some(walked)) = (&site.cache, scan(&message)) {
-            cache.put(query, &message, &walked);
+            cache.put(query, &mut message, &walked);
         }
         message
     }
@@ -257,16 +299,17 @@ impl Sites {
         &self,
         site: &Site,
         query: &Query,
+        back: Option<&Rewritten>,
         client: &Client,
         limit: usize,
-        message: &[u8],
+        mut message: Vec<u8>,
         plugin: &'static str,
         started: Instant,
     ) -> Vec<u8> {
-        if let (Some(cache), Some(walked)) = (&site.cache, scan(message)) {
-            cache.put(query, message, &walked);
+        if let (Some(cache), Some(walked)) = (&site.cache, scan(&message)) {
+            cache.put(query, &mut message, &walked);
         }
-        self.complete(site, query, client, limit, message, plugin, started)
+        self.complete(site, query, back, client, limit, &message, plugin, started)
     }
 
     /// Fits an answer to the client and counts it.
@@ -275,14 +318,22 @@ impl Sites {
         &self,
         site: &Site,
         query: &Query,
+        back: Option<&Rewritten>,
         client: &Client,
         limit: usize,
         message: &[u8],
         plugin: &'static str,
         started: Instant,
     ) -> Vec<u8> {
-        let answer =
+        let reverted = back.and_then(|rewritten| rewritten.revert(message));
+        let (message, query) = match (&reverted, back) {
+            (Some(reverted), Some(rewritten)) => (reverted.as_slice(), rewritten.original()),
+            (None, Some(rewritten)) => (&[][..], rewritten.original()),
+            _ => (message, query),
+        };
+        let mut answer =
             finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
+        site.wrappers.mix(&mut answer);
         let rcode = answer[3] & 0xF;
         site.metrics.response(client, query, rcode, plugin, started.elapsed());
         if !site.log.is_empty() {
@@ -307,13 +358,26 @@ pub struct Asking {
     site: Arc<Site>,
     next: usize,
     started: Instant,
+    rewritten: Option<Rewritten>,
+    limit: usize,
 }
 
 impl Site {
+    /// What is said when every backend passed.
+    fn exhausted(&self, query: &Query) -> Outcome {
+        match self.backends.last() {
+            // An authoritative server refuses what is not its own.
+            Some(Backend::Zones(_)) => {
+                Outcome::Answer(MessageBuilder::answer(query, 0, REFUSED).build())
+            }
+            _ => Outcome::Failed("no next plugin found".to_owned()),
+        }
+    }
+
     /// The message of an outcome that is not `Pass`.
     fn settle(&self, query: &Query, outcome: Outcome, plugin: &'static str) -> Vec<u8> {
         match outcome {
-            Outcome::Answer(message) => message,
+            Outcome::Answer(message) => self.wrappers.shape(message),
             Outcome::Failed(reason) => {
                 if let Some(errors) = &self.errors {
                     let line = format!("2 {} {}: {reason}", query.name, type_text(query.qtype));

@@ -4,6 +4,7 @@ mod directives;
 mod files;
 mod kubernetes;
 mod logging;
+mod wrappers;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,13 +15,14 @@ pub use logging::Reload;
 use sha2::{Digest, Sha512};
 
 use crate::corefile::{Directive, ParseError, ServerBlock, ServerKey, parse};
-use crate::engine::{CacheConfig, Consolidate, LogRule};
+use crate::engine::{CacheConfig, Consolidate, LogRule, Wrappers};
 use crate::remote::ForwardOptions;
 use crate::store::{AutoOptions, FileOptions};
 
 /// The plugins of this build in the order they act, a subsequence of CoreDNS's plugin.cfg.
 pub const PLUGINS: &[&str] = &[
     "reload",
+    "bufsize",
     "bind",
     "ready",
     "health",
@@ -28,8 +30,14 @@ pub const PLUGINS: &[&str] = &[
     "errors",
     "log",
     "admin",
+    "any",
+    "chaos",
     "loadbalance",
+    "rewrite",
+    "acl",
     "cache",
+    "header",
+    "minimal",
     "hosts",
     "kubernetes",
     "file",
@@ -53,7 +61,6 @@ const OTHERS: &[&str] = &[
     "timeouts",
     "multisocket",
     "nsid",
-    "bufsize",
     "debug",
     "trace",
     "pprof",
@@ -61,16 +68,10 @@ const OTHERS: &[&str] = &[
     "dnstap",
     "local",
     "dns64",
-    "any",
-    "chaos",
     "tsig",
-    "rewrite",
     "autopath",
-    "acl",
-    "header",
     "dnssec",
     "tls",
-    "minimal",
     "template",
     "transfer",
     "route53",
@@ -121,6 +122,8 @@ pub struct Block {
     pub files: Vec<FileOptions>,
     /// `auto`
     pub auto: Option<AutoOptions>,
+    /// The small plugins around the backends.
+    pub wrappers: Wrappers,
     /// `forward`
     pub forward: Option<ForwardOptions>,
     /// `whoami`
@@ -198,6 +201,7 @@ fn read_block(
         kubernetes: None,
         files: Vec::new(),
         auto: None,
+        wrappers: Wrappers::default(),
         forward: None,
         whoami: false,
     };
@@ -217,7 +221,6 @@ fn read_directive(directive: &Directive, block: &mut Block) -> Result<(), ParseE
         "loop" => block.loop_test = directives::flag(directive)?,
         "errors" => block.errors = Some(logging::errors(directive)?),
         "log" => block.log.push(logging::log(directive)?),
-        "loadbalance" => directives::loadbalance(directive)?,
         "prometheus" => block.prometheus = Some(directives::address(directive, "localhost:9153")?),
         "health" => block.health = Some(directives::health(directive)?),
         "ready" => block.ready = Some(directives::address(directive, ":8181")?),
@@ -229,6 +232,7 @@ fn read_directive(directive: &Directive, block: &mut Block) -> Result<(), ParseE
         "auto" => block.auto = Some(files::auto(directive, &block.keys)?),
         "forward" => block.forward = Some(directives::forward(directive)?),
         "whoami" => block.whoami = directives::flag(directive)?,
+        _ if wrappers::read(directive, &block.keys, &mut block.wrappers)? => {}
         other if OTHERS.contains(&other) => {
             return Err(directive.error(format!("not supported yet: {other}")));
         }

@@ -80,6 +80,8 @@ pub fn compile(block: &Block, metrics: &Metrics) -> Result<Compiled, ExitError> 
             cache: block.cache.clone().map(Cache::new),
             errors: errors.clone(),
             log: block.log.clone(),
+            wrappers: block.wrappers.clone(),
+            any_class: block.wrappers.chaos.is_some() || block.forward.is_some(),
             metrics: SiteMetrics::new(
                 metrics,
                 &server,

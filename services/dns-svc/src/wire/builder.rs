@@ -28,12 +28,8 @@ impl MessageBuilder {
             &(QR | flags | query.echoed_flags() | u16::from(rcode)).to_be_bytes(),
         );
         bytes.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-        let mut builder = Self {
-            bytes,
-            suffixes: HashMap::new(),
-            counts: [0; 3],
-            class: if query.class == CH { CH } else { IN },
-        };
+        let mut builder =
+            Self { bytes, suffixes: HashMap::new(), counts: [0; 3], class: query.class };
         builder.name(&query.original, true);
         builder.bytes.extend_from_slice(&query.qtype.to_be_bytes());
         builder.bytes.extend_from_slice(&query.class.to_be_bytes());
@@ -76,7 +72,8 @@ impl MessageBuilder {
     fn record(&mut self, record: &Record, section: usize) {
         self.name(&record.name, true);
         self.bytes.extend_from_slice(&record.data.rtype().to_be_bytes());
-        self.bytes.extend_from_slice(&self.class.to_be_bytes());
+        let class = if self.class == CH && matches!(record.data, Rdata::Txt(_)) { CH } else { IN };
+        self.bytes.extend_from_slice(&class.to_be_bytes());
         self.bytes.extend_from_slice(&record.ttl.to_be_bytes());
         let length_at = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);

@@ -172,6 +172,7 @@ mod tests {
             message.truncate((state >> 40) as usize % (message.len() + 1));
             let _ = Query::parse(&message);
             let _ = crate::wire::scan(&message);
+            let _ = crate::wire::unpack(&message);
         }
     }
 }

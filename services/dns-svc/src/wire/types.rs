@@ -82,6 +82,15 @@ pub fn rcode_text(rcode: u8) -> &'static str {
     }
 }
 
+/// The number of a type by its text, also as `TYPE65280`.
+pub fn type_number(text: &str) -> Option<u16> {
+    let text = text.to_ascii_uppercase();
+    if let Some(number) = text.strip_prefix("TYPE") {
+        return number.parse().ok();
+    }
+    (1..=ANY).find(|number| type_text(*number) == text)
+}
+
 /// Text of a type, `other` for what metrics do not tell apart.
 pub fn type_text(rtype: u16) -> &'static str {
     match rtype {
