@@ -19,7 +19,8 @@ endif
 
 # What the build, the services and the tests need of the distribution.
 PACKAGES := build-essential clang libclang-dev pkg-config python3-pip python3-venv curl jq procps iproute2 nftables \
-  dnsutils docker.io etcd-client skopeo busybox-static containerd prometheus docker-registry
+  dnsutils docker.io etcd-client skopeo busybox-static containerd runc containernetworking-plugins conntrack \
+  prometheus
 
 .PHONY: help
 help: ## Show the targets

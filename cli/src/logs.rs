@@ -19,14 +19,16 @@ pub async fn run(args: &LogsArgs) -> Result<(), ExitError> {
         let lines: Vec<&str> = text.lines().collect();
         log.show(&lines[lines.len().saturating_sub(args.tail)..].join("\n"));
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         for log in &mut logs {
             let text = log.read_new().map_err(ExitError::runtime)?;
             log.show(&text);
         }
     }
-    Ok(())
 }
 
 struct Log {

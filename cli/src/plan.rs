@@ -1,6 +1,6 @@
 //! What `up` starts: binaries, arguments, order and how to see that each is ready.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::args::UpArgs;
 use crate::layout::{Layout, Ports};
@@ -283,7 +283,7 @@ fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
     pairs.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
 }
 
-fn unix(path: &PathBuf) -> String {
+fn unix(path: &Path) -> String {
     format!("unix://{}", path.display())
 }
 

@@ -266,7 +266,7 @@ async fn pump(from: impl AsyncRead + Unpin, mut log: File, prefix: Option<String
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut reader).read_until(b'\n', &mut line).await {
+        match reader.read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

@@ -38,7 +38,12 @@ pub const APIS: &[Api] = &[
     },
     Api { module: "cri", feature: "cri", files: &["runtime/v1/api.proto"], services: true },
     Api { module: "dns", feature: "dns", files: &["flotilla/dns/v1/dns.proto"], services: true },
-    Api { module: "engine", feature: "engine", files: &["flotilla/engine/v1/engine.proto"], services: true },
+    Api {
+        module: "engine",
+        feature: "engine",
+        files: &["flotilla/engine/v1/engine.proto"],
+        services: true,
+    },
     Api {
         module: "envoy",
         feature: "envoy",
@@ -81,7 +86,12 @@ pub const APIS: &[Api] = &[
         files: &["flotilla/image/v1/build.proto", "flotilla/image/v1/image_ops.proto"],
         services: true,
     },
-    Api { module: "kube", feature: "kube", files: &["flotilla/kube/v1/kube.proto"], services: true },
+    Api {
+        module: "kube",
+        feature: "kube",
+        files: &["flotilla/kube/v1/kube.proto"],
+        services: true,
+    },
     Api {
         module: "kv_admin",
         feature: "kv-admin",

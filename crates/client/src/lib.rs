@@ -25,7 +25,8 @@ pub struct EndpointError {
 /// When the text is no endpoint.
 pub fn channel(endpoint: &str) -> Result<Channel, EndpointError> {
     let fail = || EndpointError { endpoint: endpoint.to_owned() };
-    if let Some(path) = endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")) {
+    if let Some(path) = endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:"))
+    {
         if path.is_empty() {
             return Err(fail());
         }
@@ -45,7 +46,8 @@ pub fn balanced_channel(endpoints: &[String]) -> Result<Channel, EndpointError> 
         [] => Err(EndpointError { endpoint: String::new() }),
         [one] => channel(one),
         many => {
-            let list: Result<Vec<Endpoint>, _> = many.iter().map(|text| tcp_endpoint(text)).collect();
+            let list: Result<Vec<Endpoint>, _> =
+                many.iter().map(|text| tcp_endpoint(text)).collect();
             Ok(Channel::balance_list(list?.into_iter()))
         }
     }
@@ -75,7 +77,9 @@ fn configure(endpoint: Endpoint) -> Endpoint {
 
 fn unix_connector(
     path: PathBuf,
-) -> impl tower::Service<Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Clone + Send {
+) -> impl tower::Service<Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send>
++ Clone
++ Send {
     tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }

@@ -47,7 +47,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
         if unit.is_empty() {
             return Err(fail("the unit is missing"));
         }
-        let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(fail("the unit is unknown"))?;
+        let (_, scale) =
+            UNITS.iter().find(|(name, _)| *name == unit).ok_or(fail("the unit is unknown"))?;
         seconds += number * scale;
         rest = &rest[letters..];
     }
@@ -100,7 +101,13 @@ mod tests {
 
     #[test]
     fn formats_like_go() {
-        for (text, want) in [("1h30m", "1h30m0s"), ("90s", "1m30s"), ("1500ms", "1.5s"), ("250ms", "250ms"), ("0", "0s")] {
+        for (text, want) in [
+            ("1h30m", "1h30m0s"),
+            ("90s", "1m30s"),
+            ("1500ms", "1.5s"),
+            ("250ms", "250ms"),
+            ("0", "0s"),
+        ] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), want);
         }
     }

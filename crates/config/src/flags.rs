@@ -13,9 +13,9 @@ use crate::ExitError;
 /// A usage error whose one line names the flag.
 pub fn parse_args<T: Parser>(args: impl IntoIterator<Item = String>) -> Result<T, ExitError> {
     T::try_parse_from(args).or_else(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            error.exit()
-        }
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
         _ => Err(ExitError::Usage(one_line(&error))),
     })
 }
@@ -25,7 +25,11 @@ fn one_line(error: &clap::Error) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| {
+            !line.is_empty()
+                && !line.starts_with("Usage:")
+                && !line.starts_with("For more information")
+        })
         .collect();
     lines.join("; ").trim_start_matches("error: ").to_owned()
 }

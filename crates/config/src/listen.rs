@@ -18,7 +18,9 @@ pub enum ListenAddr {
 
 /// Why a text is no listen address.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{text:?} is not an address to listen on: write IP:PORT, :PORT, http://IP:PORT or unix:///path")]
+#[error(
+    "{text:?} is not an address to listen on: write IP:PORT, :PORT, http://IP:PORT or unix:///path"
+)]
 pub struct ParseListenError {
     text: String,
 }
@@ -31,7 +33,10 @@ impl FromStr for ListenAddr {
         if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
             return if path.is_empty() { Err(fail()) } else { Ok(Self::Unix(path.into())) };
         }
-        let bare = ["http://", "https://", "tcp://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+        let bare = ["http://", "https://", "tcp://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme))
+            .unwrap_or(text);
         let bare = bare.trim_end_matches('/');
         if let Some(port) = bare.strip_prefix(':') {
             let port = port.parse().map_err(|_| fail())?;

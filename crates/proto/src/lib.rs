@@ -3,7 +3,7 @@
 //! The schemas live in `proto/`, one folder per package. `cargo xtask gen-protos` writes the code under
 //! `src/gen`; it is committed, and a test in xtask fails when it is out of date. Each module also holds the
 //! `FILE_DESCRIPTOR_SET` that server reflection serves.
-#![allow(clippy::all, rustdoc::all)]
+#![allow(clippy::all, clippy::pedantic, rustdoc::all)]
 
 macro_rules! api {
     ($feature:literal, $name:ident) => {
@@ -11,7 +11,8 @@ macro_rules! api {
         pub mod $name {
             include!(concat!("gen/", stringify!($name), "/mod.rs"));
             /// Serialised `FileDescriptorSet` of this API, for gRPC server reflection.
-            pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!("gen/", stringify!($name), "/descriptors.bin"));
+            pub const FILE_DESCRIPTOR_SET: &[u8] =
+                include_bytes!(concat!("gen/", stringify!($name), "/descriptors.bin"));
         }
     };
 }

@@ -45,20 +45,38 @@ impl Admin {
     /// The admin pages as a router, to be served alone or merged with a service's own routes.
     pub fn router(self) -> Router {
         let Self { registry, readiness, service } = self;
-        let version = format!("{{\"service\":\"{service}\",\"version\":\"{}\"}}\n", flotilla_telemetry::VERSION);
+        let version = format!(
+            "{{\"service\":\"{service}\",\"version\":\"{}\"}}\n",
+            flotilla_telemetry::VERSION
+        );
         Router::new()
             .route("/metrics", get(move || std::future::ready(metrics(&registry))))
             .route("/healthz", get(|| std::future::ready("ok")))
             .route("/livez", get(|| std::future::ready("ok")))
             .route("/readyz", get(move || std::future::ready(ready(&readiness))))
-            .route("/version", get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], version.clone()))))
+            .route(
+                "/version",
+                get(move || {
+                    std::future::ready((
+                        [(header::CONTENT_TYPE, "application/json")],
+                        version.clone(),
+                    ))
+                }),
+            )
     }
 }
 
 fn metrics(registry: &Registry) -> impl IntoResponse + use<> {
-    ([(header::CONTENT_TYPE, flotilla_telemetry::TEXT_FORMAT)], flotilla_telemetry::encode_text(registry))
+    (
+        [(header::CONTENT_TYPE, flotilla_telemetry::TEXT_FORMAT)],
+        flotilla_telemetry::encode_text(registry),
+    )
 }
 
 fn ready(readiness: &Readiness) -> impl IntoResponse + use<> {
-    if readiness.is_ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") }
+    if readiness.is_ready() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    }
 }

@@ -41,9 +41,18 @@ impl Grpc {
 
     /// Adds a service.
     #[must_use]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "reads as what it does; there is nothing to sum"
+    )]
     pub fn add<S>(mut self, service: S) -> Self
     where
-        S: Service<Request<tonic::body::Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S: Service<Request<tonic::body::Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Response: axum::response::IntoResponse,
         S::Future: Send + 'static,
     {
@@ -98,12 +107,14 @@ impl Extractor for Headers<'_> {
 
 /// A span for a request, child of the caller's when it sent W3C trace context.
 pub(crate) fn request_span<B>(request: &Request<B>) -> tracing::Span {
-    let span = tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::debug_span!("request", method = %request.method(), path = request.uri().path());
     if request.headers().contains_key("traceparent") && !span.is_disabled() {
-        let parent = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
+        let parent = opentelemetry::global::get_text_map_propagator(|p| {
+            p.extract(&Headers(request.headers()))
+        });
         // Fails only when no OTLP layer is installed, and then nobody reads the parent.
         let _ = span.set_parent(parent);
     }
     span
 }
-

@@ -36,8 +36,13 @@ pub enum HealthcheckError {
 ///
 /// # Errors
 /// When nothing answers in time or the status is another.
-pub async fn http_healthcheck(address: SocketAddr, path: &str, timeout: Duration) -> Result<(), HealthcheckError> {
-    let silent = |reason: String| HealthcheckError::Silent { address, path: path.to_owned(), reason };
+pub async fn http_healthcheck(
+    address: SocketAddr,
+    path: &str,
+    timeout: Duration,
+) -> Result<(), HealthcheckError> {
+    let silent =
+        |reason: String| HealthcheckError::Silent { address, path: path.to_owned(), reason };
     let head = tokio::time::timeout(timeout, request(address, path))
         .await
         .map_err(|_| silent(format!("no answer within {timeout:?}")))?

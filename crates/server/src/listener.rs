@@ -22,7 +22,9 @@ pub enum BindError {
         holder: String,
     },
     /// Ports below 1024 need a capability.
-    #[error("binding {address} needs the capability CAP_NET_BIND_SERVICE: run as root or use a port above 1023")]
+    #[error(
+        "binding {address} needs the capability CAP_NET_BIND_SERVICE: run as root or use a port above 1023"
+    )]
     Privilege {
         /// The address as configured.
         address: String,
@@ -100,11 +102,17 @@ impl Listener {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr().ok();
-                Ok((Accepted::Tcp(stream), PeerInfo { remote: Some(remote), local, certificates: Vec::new() }))
+                Ok((
+                    Accepted::Tcp(stream),
+                    PeerInfo { remote: Some(remote), local, certificates: Vec::new() },
+                ))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Accepted::Unix(stream), PeerInfo { remote: None, local: None, certificates: Vec::new() }))
+                Ok((
+                    Accepted::Unix(stream),
+                    PeerInfo { remote: None, local: None, certificates: Vec::new() },
+                ))
             }
         }
     }
@@ -147,7 +155,9 @@ fn explain(address: &ListenAddr, source: io::Error) -> BindError {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
             let holder = match address {
-                ListenAddr::Tcp(addr) => holder_of(addr.port()).map(|h| format!(" by {h}")).unwrap_or_default(),
+                ListenAddr::Tcp(addr) => {
+                    holder_of(addr.port()).map(|h| format!(" by {h}")).unwrap_or_default()
+                }
                 ListenAddr::Unix(_) => String::new(),
             };
             BindError::InUse { address: name, holder }
@@ -161,12 +171,16 @@ fn explain(address: &ListenAddr, source: io::Error) -> BindError {
 
 /// Names the process that listens on a TCP port: the socket's inode in /proc/net/tcp, then whose descriptor it is.
 fn holder_of(port: u16) -> Option<String> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listening_inode(table, port))?;
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .find_map(|table| listening_inode(table, port))?;
     let wanted = format!("socket:[{inode}]");
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let Ok(fds) = std::fs::read_dir(entry.path().join("fd")) else { continue };
-        let holds = fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str()));
+        let holds = fds.flatten().any(|fd| {
+            std::fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str())
+        });
         if holds {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", name.trim()));
@@ -181,7 +195,8 @@ fn listening_inode(table: &str, port: u16) -> Option<String> {
     text.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let local_port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
-        (local_port == port && fields.get(3) == Some(&LISTEN)).then(|| fields.get(9).map(|i| (*i).to_owned()))?
+        (local_port == port && fields.get(3) == Some(&LISTEN))
+            .then(|| fields.get(9).map(|i| (*i).to_owned()))?
     })
 }
 

@@ -81,7 +81,15 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = connection(stream, peer, builder.clone(), router.clone(), tls.clone(), options.header_timeout, graceful.clone());
+        let connection = connection(
+            stream,
+            peer,
+            builder.clone(),
+            router.clone(),
+            tls.clone(),
+            options.header_timeout,
+            graceful.clone(),
+        );
         tokio::spawn(async move {
             connection.await;
             drop(slot);
@@ -93,13 +101,20 @@ pub async fn serve(
         return;
     };
     if tokio::time::timeout(options.drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!(seconds = options.drain.as_secs(), "connections still open after the drain time were cut");
+        tracing::warn!(
+            seconds = options.drain.as_secs(),
+            "connections still open after the drain time were cut"
+        );
     }
 }
 
 fn builder(options: &ServeOptions) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.header_timeout).half_close(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -128,7 +143,9 @@ async fn connection(
                 stream = secured;
                 peer.certificates = certificates;
             }
-            Ok(Err(error)) => return tracing::debug!(%error, remote = ?peer.remote, "TLS handshake failed"),
+            Ok(Err(error)) => {
+                return tracing::debug!(%error, remote = ?peer.remote, "TLS handshake failed");
+            }
             Err(_) => return tracing::debug!(remote = ?peer.remote, "TLS handshake timed out"),
         }
     }
@@ -140,7 +157,8 @@ async fn connection(
         let span = crate::grpc::request_span(&request);
         service.clone().oneshot(request).instrument(span)
     });
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let served = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     let served = graceful.watch(served.into_owned());
     drop(graceful);
     if let Err(error) = served.await {

@@ -21,7 +21,8 @@ impl Shutdown {
     /// When the handlers cannot be installed.
     pub fn on_signals() -> std::io::Result<Self> {
         let shutdown = Self::new();
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut term, mut int) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let trigger = shutdown.clone();
         tokio::spawn(async move {
             let name = tokio::select! {
@@ -54,7 +55,10 @@ impl Shutdown {
 ///
 /// # Errors
 /// When the handler cannot be installed.
-pub fn on_hangup(shutdown: Shutdown, mut reload: impl FnMut() + Send + 'static) -> std::io::Result<()> {
+pub fn on_hangup(
+    shutdown: Shutdown,
+    mut reload: impl FnMut() + Send + 'static,
+) -> std::io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {

@@ -121,7 +121,8 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
                 roots.add(cert).map_err(|e| fail(e.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = if files.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
+            let verifier =
+                if files.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
             builder.with_client_cert_verifier(verifier.build().map_err(|e| fail(e.to_string()))?)
         }
     };

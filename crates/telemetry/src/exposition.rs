@@ -32,7 +32,8 @@ fn to_text_format(open: &str) -> String {
         if line == "# EOF" || line.starts_with("# UNIT ") {
             continue;
         }
-        let metadata = ["# HELP ", "# TYPE "].iter().find_map(|p| Some((p, line.strip_prefix(*p)?)));
+        let metadata =
+            ["# HELP ", "# TYPE "].iter().find_map(|p| Some((p, line.strip_prefix(*p)?)));
         // Writing to a String cannot fail.
         let _ = match metadata {
             Some((prefix, rest)) => {

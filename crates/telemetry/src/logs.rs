@@ -81,11 +81,15 @@ pub fn init(logs: &Logs) -> Result<Guard, InitError> {
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(true).boxed()
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).boxed()
+        lines
+            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+            .boxed()
     };
     let provider = tracer_provider(logs.service)?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let traces = provider.as_ref().map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer(logs.service)));
+    let traces = provider
+        .as_ref()
+        .map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer(logs.service)));
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
@@ -101,8 +105,12 @@ fn tracer_provider(service: &'static str) -> Result<Option<SdkTracerProvider>, I
     if disabled || !wanted.iter().any(|name| std::env::var_os(name).is_some()) {
         return Ok(None);
     }
-    let exporter =
-        opentelemetry_otlp::SpanExporter::builder().with_tonic().build().map_err(InitError::Otlp)?;
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .build()
+        .map_err(InitError::Otlp)?;
     let resource = Resource::builder().with_service_name(service).build();
-    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+    Ok(Some(
+        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build(),
+    ))
 }

@@ -22,13 +22,31 @@ impl Collector for ProcessCollector {
         let cpu = (stat.utime + stat.stime) as f64 / ticks;
         let cpu = ConstCounter::new(cpu);
         let name = "process_cpu_seconds";
-        cpu.encode(encoder.encode_descriptor(name, "Total user and system CPU time spent in seconds.", None, cpu.metric_type())?)?;
-        let started = procfs::boot_time_secs().unwrap_or_default() as f64 + stat.starttime as f64 / ticks;
+        cpu.encode(encoder.encode_descriptor(
+            name,
+            "Total user and system CPU time spent in seconds.",
+            None,
+            cpu.metric_type(),
+        )?)?;
+        let started =
+            procfs::boot_time_secs().unwrap_or_default() as f64 + stat.starttime as f64 / ticks;
         let gauges = [
-            ("process_resident_memory_bytes", "Resident memory size in bytes.", (stat.rss * procfs::page_size()) as f64),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory size in bytes.",
+                (stat.rss * procfs::page_size()) as f64,
+            ),
             ("process_virtual_memory_bytes", "Virtual memory size in bytes.", stat.vsize as f64),
-            ("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", started),
-            ("process_open_fds", "Number of open file descriptors.", process.fd_count().unwrap_or_default() as f64),
+            (
+                "process_start_time_seconds",
+                "Start time of the process since unix epoch in seconds.",
+                started,
+            ),
+            (
+                "process_open_fds",
+                "Number of open file descriptors.",
+                process.fd_count().unwrap_or_default() as f64,
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

@@ -14,7 +14,8 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 pub fn pip_package(requirement: &str) -> PathBuf {
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let home = std::env::var_os("HOME").expect("HOME is set");
-    let dir = Path::new(&home).join(".cache/flotilla/originals").join(requirement.replace("==", "-"));
+    let dir =
+        Path::new(&home).join(".cache/flotilla/originals").join(requirement.replace("==", "-"));
     if dir.join(".complete").exists() {
         return dir;
     }
@@ -26,7 +27,11 @@ pub fn pip_package(requirement: &str) -> PathBuf {
         .arg(requirement)
         .output()
         .expect("python3 runs");
-    assert!(output.status.success(), "pip install {requirement}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "pip install {requirement}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     fs::write(partial.join(".complete"), "").expect("a marker file");
     if fs::rename(&partial, &dir).is_err() {
         // Another process finished first; its copy serves as well.

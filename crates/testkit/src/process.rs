@@ -25,7 +25,13 @@ impl Process {
     /// # Panics
     /// When the program cannot be started.
     pub fn spawn(command: &mut Command) -> Self {
-        let name = command.get_program().to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
+        let name = command
+            .get_program()
+            .to_string_lossy()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let dir = tempfile::tempdir().expect("a temporary folder");
         let log = dir.path().join("output.log");
         let file = File::create(&log).expect("a log file");
@@ -66,7 +72,12 @@ impl Process {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("{} ended ({status}) before {what}:\n{}", self.name, self.output());
             }
-            assert!(Instant::now() < deadline, "{}: {what}: not within {limit:?}:\n{}", self.name, self.output());
+            assert!(
+                Instant::now() < deadline,
+                "{}: {what}: not within {limit:?}:\n{}",
+                self.name,
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -113,7 +124,12 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("own child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} did not end within {limit:?}:\n{}", self.name, self.output());
+            assert!(
+                Instant::now() < deadline,
+                "{} did not end within {limit:?}:\n{}",
+                self.name,
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

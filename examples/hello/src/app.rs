@@ -78,7 +78,9 @@ impl App {
         match path {
             "/" => ok(format!("hello from {} version {}\n", self.pod, self.version)),
             "/healthz" => ok("ok\n".to_owned()),
-            "/ready" if self.is_draining() => Answer { status: "503 Service Unavailable", body: "draining\n".to_owned() },
+            "/ready" if self.is_draining() => {
+                Answer { status: "503 Service Unavailable", body: "draining\n".to_owned() }
+            }
             "/ready" => ok("ok\n".to_owned()),
             "/metrics" => ok(self.metrics()),
             "/exit" => {
@@ -91,7 +93,8 @@ impl App {
 
     fn count(&self, took: Duration) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.total_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.total_micros
+            .fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         for (bound, bucket) in BUCKETS.iter().zip(&self.buckets) {
             if took.as_secs_f64() <= *bound {
                 bucket.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +113,8 @@ impl App {
         for (bound, bucket) in BUCKETS.iter().zip(&self.buckets) {
             let count = bucket.load(Ordering::Relaxed);
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "http_request_duration_seconds_bucket{{le=\"{bound}\"}} {count}");
+            let _ =
+                writeln!(text, "http_request_duration_seconds_bucket{{le=\"{bound}\"}} {count}");
         }
         let sum = self.total_micros.load(Ordering::Relaxed) as f64 / 1e6;
         let _ = write!(

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn requests_are_read_one_after_the_other() {
-        let text = "GET /ready?x=1 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let text =
+            "GET /ready?x=1 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n";
         let mut reader = text.as_bytes();
         assert_eq!(request(&mut reader).unwrap(), Some(("/ready".to_owned(), true)));
         assert_eq!(request(&mut reader).unwrap(), Some(("/".to_owned(), false)));

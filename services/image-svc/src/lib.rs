@@ -47,8 +47,8 @@ use snapshot::Snapshotter;
 
 /// Largest gRPC message taken; content comes in smaller pieces.
 const MAX_MESSAGE: usize = 16 << 20;
-/// How often due content is looked at for removal.
-const GC_INTERVAL: Duration = Duration::from_secs(30);
+/// How often due content is looked at for removal: twice within the delay, within these bounds.
+const GC_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Serves until `shutdown` fires and connections have drained.
 ///
@@ -91,7 +91,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), StartError> {
     let router = grpc.merge(admin.clone().router()).merge(registry_routes(registry));
     let (cri_router, cri_health) = node_api(&node).into_router().await;
 
-    tokio::spawn(collect_garbage(store.clone(), metrics, shutdown.clone()));
+    tokio::spawn(collect_garbage(store.clone(), config.gc_delay, metrics, shutdown.clone()));
     if let Some((age, interval)) = config.purge {
         tokio::spawn(purge_uploads(store.clone(), age, interval, shutdown.clone()));
     }
@@ -184,11 +184,21 @@ async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Resp
     registry.handle(request).await
 }
 
-async fn collect_garbage(store: Store, metrics: Arc<Metrics>, shutdown: Shutdown) {
+/// Seconds an image layer without an image is kept.
+const LAYER_AGE: i64 = 60;
+
+async fn collect_garbage(store: Store, delay: Duration, metrics: Arc<Metrics>, shutdown: Shutdown) {
+    let interval = (delay / 2).clamp(GC_INTERVAL.0, GC_INTERVAL.1);
     loop {
         tokio::select! {
             () = shutdown.triggered() => return,
-            () = tokio::time::sleep(GC_INTERVAL) => {}
+            () = tokio::time::sleep(interval) => {}
+        }
+        // Layers whose image went while a container still used them.
+        match store.sweep_image_layers(node::NAMESPACE, store::now() - LAYER_AGE).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed image layers"),
+            Err(error) => tracing::error!(%error, "image layers cannot be removed"),
         }
         match store.collect_garbage().await {
             Ok(report) if report.examined > 0 => {

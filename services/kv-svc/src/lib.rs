@@ -58,7 +58,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ExitError> {
     let registry = Arc::new(metrics::registry(&member.server));
     let pages = api::pages::router(member.server.clone(), registry);
     let (grpc, health) = services(&member, &config).await;
-    let router = grpc.merge(pages.clone());
+    let json = api::gateway::router(grpc.clone(), config.max_request_bytes);
+    let router = grpc.merge(pages.clone()).merge(json);
     let options = ServeOptions {
         max_streams: config.max_streams,
         keepalive: config.keepalive,
@@ -204,12 +205,24 @@ async fn sweep_garbage(keyspace: Arc<Keyspace>, mut garbage: UnboundedReceiver<G
     }
 }
 
+/// A file without a name in the data folder; it is gone when it is closed.
+fn scratch_file(folder: &Path) -> std::io::Result<std::fs::File> {
+    let path = folder.join(format!("snapshot-{:016x}.tmp", rand::random::<u64>()));
+    let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
 async fn services(member: &Member, config: &Config) -> (Router, HealthHandle) {
     let server = &member.server;
     let receive = usize::MAX;
     let watch =
         api::watch::WatchApi { server: server.clone(), progress_every: config.watch_progress };
     let cluster = api::cluster::ClusterApi { server: server.clone(), this: member.this.clone() };
+    let (keyspace, folder) = (server.keyspace().clone(), config.data_dir.clone());
+    let export = move || store::export::export(&keyspace, scratch_file(&folder)?);
+    let maintenance =
+        api::maintenance::MaintenanceApi { server: server.clone(), export: Arc::new(export) };
     let descriptors =
         [flotilla_proto::etcd::FILE_DESCRIPTOR_SET, flotilla_proto::kv_admin::FILE_DESCRIPTOR_SET];
     macro_rules! limits {
@@ -222,9 +235,7 @@ async fn services(member: &Member, config: &Config) -> (Router, HealthHandle) {
         .add(limits!(pb::watch_server::WatchServer::new(watch)))
         .add(limits!(pb::lease_server::LeaseServer::new(api::lease::LeaseApi(server.clone()))))
         .add(pb::cluster_server::ClusterServer::new(cluster))
-        .add(limits!(pb::maintenance_server::MaintenanceServer::new(
-            api::maintenance::MaintenanceApi(server.clone())
-        )))
+        .add(limits!(pb::maintenance_server::MaintenanceServer::new(maintenance)))
         .add(pb::auth_server::AuthServer::new(api::auth::AuthApi(server.clone())))
         .add(LockServer::new(api::lock::LockApi(server.clone())))
         .add(ElectionServer::new(api::election::ElectionApi(server.clone())))

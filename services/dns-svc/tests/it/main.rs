@@ -1,6 +1,5 @@
 //! Black-box tests over real sockets.
-
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 mod cluster;
 mod fake_api;

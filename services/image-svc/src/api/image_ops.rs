@@ -14,9 +14,8 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::{Digest, Manifest, Platform, Reference};
-use crate::node::{Image, Node, NodeError, Progress, PullOptions};
+use crate::node::{Image, ImageRecord, Node, NodeError, Progress, PullOptions};
 use crate::remote::Credentials;
-use crate::store::ImageRecord;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

@@ -14,8 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::namespace;
 use crate::engine::filter::Filters;
-use crate::snapshot::{MountSpec, Snapshotter};
-use crate::store::{SnapshotKind, SnapshotRow};
+use crate::snapshot::{MountSpec, SnapshotKind, SnapshotRow, Snapshotter};
 
 /// Snapshots of one message of `List`, as containerd.
 const PER_MESSAGE: usize = 100;

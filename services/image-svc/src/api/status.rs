@@ -2,9 +2,8 @@
 
 use tonic::{Code, Status};
 
-use crate::node::NodeError;
+use crate::node::{NodeError, SnapshotError, StoreError};
 use crate::remote::RemoteError;
-use crate::store::{SnapshotError, StoreError};
 
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {

@@ -137,6 +137,7 @@ impl Builder {
         options: BuildOptions,
         events: Events,
     ) -> Result<Built, BuildError> {
+        let _held = self.node.store().hold_layers().await;
         let run = stage::Run::prepare(&self.node, context, options, events)?;
         run.build().await
     }

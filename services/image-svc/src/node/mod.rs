@@ -22,9 +22,10 @@ use crate::engine::reference::ReferenceError;
 use crate::engine::{Digest, ManifestError};
 use crate::metrics::Metrics;
 use crate::remote::{Client, RemoteError};
-use crate::store::{KeyedLocks, SnapshotError, Store, StoreError};
+use crate::store::{KeyedLocks, Store};
 use crate::unpack::UnpackError;
 
+pub use crate::store::{ImageRecord, SnapshotError, StoreError};
 pub use config::ImageConfig;
 pub use find::Image;
 pub use pull::PullOptions;

@@ -116,6 +116,7 @@ impl Node {
         watcher: &Watcher,
     ) -> Result<ImageRecord, NodeError> {
         let Documents { target, manifest_digest, manifest } = documents;
+        let _held = self.store.hold_layers().await;
         let shown = names.last().cloned().unwrap_or_default();
         let unusable = |reason: String| NodeError::Unusable { name: shown.clone(), reason };
         let config = manifest
@@ -155,7 +156,7 @@ impl Node {
     }
 
     fn source(&self, reference: &Reference) -> Result<Source, NodeError> {
-        if self.own.iter().any(|own| *own == reference.domain) {
+        if self.own.contains(&reference.domain) {
             return Ok(Source::Own);
         }
         let hosts = self.client.hosts(reference);

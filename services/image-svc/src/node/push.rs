@@ -42,7 +42,7 @@ impl Node {
         let manifest = Manifest::parse("", &bytes)
             .map_err(|source| NodeError::Manifest { name: name.clone(), source })?;
         let target = reference.tag.clone().unwrap_or_else(|| digest.to_string());
-        if self.own.iter().any(|own| *own == reference.domain) {
+        if self.own.contains(&reference.domain) {
             self.push_own(&reference, &digest, bytes, manifest).await?;
             return Ok((reference, digest));
         }

@@ -73,10 +73,10 @@ impl Node {
             }
             Err(error) => Err(error),
         };
-        if committed.is_err() {
-            if let Err(error) = self.store.remove_snapshot(NAMESPACE, &key).await {
-                tracing::warn!(key, %error, "a half unpacked layer goes at the next start");
-            }
+        if committed.is_err()
+            && let Err(error) = self.store.remove_snapshot(NAMESPACE, &key).await
+        {
+            tracing::warn!(key, %error, "a half unpacked layer goes at the next start");
         }
         match committed {
             Err(NodeError::Snapshot(SnapshotError::Exists(_))) => Ok(()),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::store::{SnapshotError, SnapshotKind, SnapshotRow, Store, Usage, now};
+pub use crate::store::{SnapshotError, SnapshotKind, SnapshotRow};
+use crate::store::{Store, Usage, now};
 
 /// A mount that shows a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]

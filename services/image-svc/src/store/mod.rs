@@ -87,6 +87,8 @@ struct Inner {
     locks: locks::KeyedLocks,
     uploads: Uploads,
     gc: gc::Clock,
+    /// Held shared by whoever is about to name unpacked layers, alone by who removes unnamed ones.
+    layers: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Store {
@@ -106,6 +108,7 @@ impl Store {
             locks: locks::KeyedLocks::default(),
             uploads: Uploads::default(),
             gc: gc::Clock::default(),
+            layers: Arc::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.recover_ingest()?;

@@ -312,6 +312,11 @@ impl Store {
         Ok(blocking(move || disk_usage(&fs)).await?)
     }
 
+    /// Keeps unpacked layers that have no image yet, until the guard is dropped.
+    pub async fn hold_layers(&self) -> tokio::sync::OwnedRwLockReadGuard<()> {
+        self.inner.layers.clone().read_owned().await
+    }
+
     /// Removes committed image layers of `namespace` that no image and no snapshot needs, leaves first.
     ///
     /// # Errors
@@ -321,6 +326,10 @@ impl Store {
         namespace: &str,
         older_than: i64,
     ) -> Result<usize, SnapshotError> {
+        let Ok(_alone) = self.inner.layers.clone().try_write_owned() else {
+            // Somebody unpacks or builds; the next sweep finds what this one leaves.
+            return Ok(0);
+        };
         let mut needed = std::collections::HashSet::new();
         for image in self.images(namespace)? {
             let mut name = image.chain_id;

@@ -12,6 +12,9 @@ use super::{Cf, StoreError, rows};
 /// Changed keys; `None` deletes.
 pub(super) type Changes = BTreeMap<(Cf, Vec<u8>), Option<Vec<u8>>>;
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// Handed to the closure of [`super::Db::write`].
 pub struct Txn<'a> {
     db: &'a DB,
@@ -75,7 +78,7 @@ impl<'a> Txn<'a> {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn scan(&self, cf: Cf, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn scan(&self, cf: Cf, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {
         self.scan_limit(cf, prefix, usize::MAX)
     }
 
@@ -87,12 +90,7 @@ impl<'a> Txn<'a> {
         Ok(!self.scan_limit(cf, prefix, 1)?.is_empty())
     }
 
-    fn scan_limit(
-        &self,
-        cf: Cf,
-        prefix: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan_limit(&self, cf: Cf, prefix: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
         let mut found: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
         for changes in [self.before, &self.own] {
             let range = changes.range((cf, prefix.to_vec())..);

@@ -79,9 +79,10 @@ impl Layer {
         let leaf = entry.leaf.as_os_str();
         match &entry.kind {
             Kind::Opaque => {
-                return Ok(if self.tree.has_lowers() {
-                    set_opaque(dir)?
-                });
+                if self.tree.has_lowers() {
+                    set_opaque(dir)?;
+                }
+                return Ok(());
             }
             Kind::Whiteout(hidden) => return self.whiteout(dir, hidden),
             Kind::Folder => return self.folder(entry, dir),

@@ -91,10 +91,10 @@ impl Tree {
         path: &[OsString],
         entry: &Path,
     ) -> Result<OwnedFd, UnpackError> {
-        if let Some((known, fd)) = &self.last {
-            if known == path {
-                return fd.try_clone().map_err(|error| entry_error(entry, error));
-            }
+        if let Some((known, fd)) = &self.last
+            && known == path
+        {
+            return fd.try_clone().map_err(|error| entry_error(entry, error));
         }
         let plain = self.resolve(path, entry)?;
         let fd = self.make(&plain, entry)?;

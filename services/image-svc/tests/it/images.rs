@@ -59,7 +59,7 @@ async fn images_move_between_nodes_and_archives() {
     assert_eq!((loaded.len(), loaded[0].reference.as_str()), (1, name.as_str()));
     let list =
         far.ops().list(ListRequest { reference: String::new() }).await.unwrap().into_inner().images;
-    assert_eq!(list[0].tags, [name.clone()]);
+    assert_eq!(list[0].tags, std::slice::from_ref(&name));
     let inspected =
         ops.inspect(InspectRequest { reference: name.clone() }).await.unwrap().into_inner();
     assert_eq!((inspected.image.unwrap().id, inspected.layers.len()), (list[0].id.clone(), 1));

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod caller;
 pub mod cluster;
 pub mod election;
+pub mod gateway;
 pub mod health;
 pub mod kv;
 pub mod lease;

@@ -36,7 +36,8 @@ impl Keyspace {
                 return Scan::Stop;
             }
             let superseded = at.main <= compacted && !kept.is_empty() && !kept.contains(&at);
-            if !superseded && !(tombstone && at.main == compacted) {
+            let left_out = superseded || (tombstone && at.main == compacted);
+            if !left_out {
                 hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, key), value);
             }
             Scan::More

@@ -54,11 +54,11 @@ async fn keep_time(server: &Server, time: Duration) {
         while seen.front().is_some_and(|(at, _)| *at + time <= now) {
             target = seen.pop_front().map(|(_, revision)| revision);
         }
-        if let Some(revision) = target {
-            if now >= last + time.min(LONGEST) {
-                last = now;
-                compact(server, revision).await;
-            }
+        if let Some(revision) = target
+            && now >= last + time.min(LONGEST)
+        {
+            last = now;
+            compact(server, revision).await;
         }
     }
 }

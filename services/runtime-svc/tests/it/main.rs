@@ -2,6 +2,7 @@
 //!
 //! They need root and an image service; where image-svc cannot be built yet, containerd stands in, which also
 //! proves that it can.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 mod fixture;
 mod image;

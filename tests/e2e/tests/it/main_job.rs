@@ -11,18 +11,27 @@ use crate::suite::Suite;
 
 fn demo(suite: &Suite, extra: &[&str]) -> Output {
     let mut command = Command::new(binary("flotilla"));
-    command.arg("demo").arg("--root").arg(suite.root.path().join("demo")).arg("--app").arg(app::context());
+    command
+        .arg("demo")
+        .arg("--root")
+        .arg(suite.root.path().join("demo"))
+        .arg("--app")
+        .arg(app::context());
     command.args(suite.network_flags()).args(extra).output().unwrap()
 }
 
 fn must_succeed(output: &Output) {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     assert!(out.contains("Every step worked"), "{out}");
 }
 
 fn skipped(test: &str) -> bool {
-    skip_unless_root(test) || ["kubectl", "dig", "etcdctl", "nft", "curl"].iter().any(|program| skip_unless_program(test, program))
+    skip_unless_root(test)
+        || ["kubectl", "dig", "etcdctl", "nft", "curl"]
+            .iter()
+            .any(|program| skip_unless_program(test, program))
 }
 
 #[test]
@@ -47,7 +56,8 @@ fn main_job_works_with_etcd_in_place_of_kv_svc() {
 
 /// etcd 3.5 on free ports, ready.
 fn start_etcd(data: &Path) -> (Process, String) {
-    let (client, peer) = (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
+    let (client, peer) =
+        (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
     let mut process = Process::spawn(
         Command::new(etcd().join("etcd"))
             .arg("--data-dir")

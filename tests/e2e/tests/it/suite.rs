@@ -22,7 +22,15 @@ impl Suite {
     /// Nothing runs yet; other suites wait until this one is dropped.
     pub fn new(number: u8) -> Self {
         let lock = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for name in ["kv-svc", "image-svc", "runtime-svc", "scheduler-svc", "metrics-svc", "dns-svc", "gateway"] {
+        for name in [
+            "kv-svc",
+            "image-svc",
+            "runtime-svc",
+            "scheduler-svc",
+            "metrics-svc",
+            "dns-svc",
+            "gateway",
+        ] {
             binary(name);
         }
         let root = tempfile::Builder::new().prefix("flotilla-e2e-").tempdir_in("/var/tmp").unwrap();
@@ -50,7 +58,8 @@ impl Suite {
     /// Starts everything and waits until it is ready.
     pub fn up(&mut self, extra: &[&str]) -> Output {
         let mut command = self.flotilla("up");
-        let output = command.arg("--detach").args(self.network_flags()).args(extra).output().unwrap();
+        let output =
+            command.arg("--detach").args(self.network_flags()).args(extra).output().unwrap();
         self.up = output.status.success();
         output
     }
@@ -62,7 +71,12 @@ impl Suite {
 
     /// Runs kubectl against this suite.
     pub fn kubectl(&self, args: &[&str]) -> Output {
-        Command::new("kubectl").arg("--kubeconfig").arg(self.kubeconfig()).args(args).output().unwrap()
+        Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(args)
+            .output()
+            .unwrap()
     }
 
     /// The port at this place in the order of `flotilla up --port-base`.

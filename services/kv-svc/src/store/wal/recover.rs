@@ -151,14 +151,12 @@ pub fn recover(dir: &Path) -> Result<Recovered, WalError> {
 
 fn check_gaps(dir: &Path, log: &Recovered) -> Result<(), WalError> {
     let start = log.purged.map(|purged| purged.index + 1);
-    let mut expected =
-        start.or_else(|| log.entries.front().map(|entry| entry.place.index)).unwrap_or(0);
-    for entry in &log.entries {
+    let first = start.or_else(|| log.entries.front().map(|entry| entry.place.index)).unwrap_or(0);
+    for (expected, entry) in (first..).zip(&log.entries) {
         if entry.place.index != expected {
             let reason = "entries are missing between two others";
             return Err(WalError::Damaged { path: dir.to_owned(), offset: 0, reason });
         }
-        expected += 1;
     }
     Ok(())
 }

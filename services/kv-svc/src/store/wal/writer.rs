@@ -127,7 +127,7 @@ impl WalWriter {
                 (job.done)(
                     result
                         .as_ref()
-                        .map(|()| ())
+                        .copied()
                         .map_err(|error| io::Error::new(error.kind(), error.to_string())),
                 );
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use flotilla_config::parse_duration;
 
+use crate::engine::eviction;
 use crate::error::AgentError;
 
 /// Where runtime-svc listens unless told otherwise.
@@ -86,6 +87,9 @@ pub struct Config {
     /// Pods the node takes
     #[arg(long, value_name = "N", default_value_t = 110)]
     pub max_pods: u32,
+    /// What must stay free, else the node is under pressure: memory.available, nodefs.available, nodefs.inodesFree
+    #[arg(long, value_name = "SIGNALS", default_value = eviction::DEFAULT, value_parser = eviction::parse)]
+    pub eviction_hard: eviction::EvictionHard,
     /// How often the node's status is looked at
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub node_status_update_frequency: Duration,

@@ -212,6 +212,7 @@ fn settings(config: &Config) -> Result<Settings, AgentError> {
         cgroup_root: config.cgroup_root.clone(),
         sync_frequency: config.sync_frequency,
         max_pods: config.max_pods,
+        eviction_hard: config.eviction_hard,
         log_max_size: size,
         log_max_files: config.container_log_max_files,
         image_gc: (config.image_gc_high_threshold, config.image_gc_low_threshold),

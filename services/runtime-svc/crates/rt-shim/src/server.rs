@@ -36,11 +36,21 @@ async fn serve(pod: Rc<Pod>, request: Request, mut stream: UnixStream) -> io::Re
     let answer = match request {
         Request::Events => return events(&pod, stream).await,
         Request::Exec { id, process, stdin } => match running(&pod, &id) {
-            Ok(container) => return Ok(exec::run(pod, container, *process, stdin, stream).await),
+            Ok(container) => {
+                return {
+                    let _: () = exec::run(pod, container, *process, stdin, stream).await;
+                    Ok(())
+                };
+            }
             Err(failed) => Err(failed),
         },
         Request::Attach { id, stdin } => match running(&pod, &id) {
-            Ok(container) => return Ok(attach::run(container, stdin, stream).await),
+            Ok(container) => {
+                return {
+                    let _: () = attach::run(container, stdin, stream).await;
+                    Ok(())
+                };
+            }
             Err(failed) => Err(failed),
         },
         Request::Start(spec) => {

@@ -56,6 +56,7 @@ struct Protocol {
 }
 
 /// Answers the upgrade and starts the session, or says why not.
+#[allow(clippy::result_large_err, reason = "the refusal is the response itself")]
 pub(super) fn accept(
     node: Arc<Node>,
     session: Session,
@@ -212,7 +213,9 @@ async fn command_session(
 }
 
 /// Ends the stream with code 1000; a close frame without a code makes kubectl print an error (RFC 6455 section 7.4.1).
-async fn close(socket: &mut WebSocketStream<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>) {
+async fn close(
+    socket: &mut WebSocketStream<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>,
+) {
     let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     // The client may have left.
     let _ = socket.close(Some(frame)).await;

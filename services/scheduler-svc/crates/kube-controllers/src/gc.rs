@@ -116,7 +116,7 @@ impl Collector {
     fn intern(&self, resource: &Resource) -> Kind {
         let mut kinds = self.kinds.lock();
         let name = (resource.api_version.clone(), resource.kind().to_owned());
-        *kinds.entry(name).or_insert_with(|| resource.leak())
+        kinds.entry(name).or_insert_with(|| resource.leak())
     }
 
     fn notice(&self, event: &Event) {

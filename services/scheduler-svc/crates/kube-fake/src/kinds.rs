@@ -61,15 +61,16 @@ impl Target {
         };
         let find = |plural: &str| KINDS.iter().find(|k| k.prefix == prefix && k.plural == plural);
         let text = |at: usize| rest.get(at).map(|s| (*s).to_owned());
-        if rest.first() == Some(&"namespaces") && rest.len() >= 3 {
-            if let Some(kind) = find(rest[2]).filter(|k| k.namespaced) {
-                return Some(Self {
-                    kind: *kind,
-                    namespace: text(1),
-                    name: text(3),
-                    subresource: text(4),
-                });
-            }
+        if rest.first() == Some(&"namespaces")
+            && rest.len() >= 3
+            && let Some(kind) = find(rest[2]).filter(|k| k.namespaced)
+        {
+            return Some(Self {
+                kind: *kind,
+                namespace: text(1),
+                name: text(3),
+                subresource: text(4),
+            });
         }
         let kind = *find(rest.first()?)?;
         Some(Self { kind, namespace: None, name: text(1), subresource: text(2) })

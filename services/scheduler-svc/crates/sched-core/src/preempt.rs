@@ -73,7 +73,7 @@ impl Engine {
         if lower.is_empty() {
             return None;
         }
-        lower.sort_by(|a, b| importance(a).cmp(&importance(b)));
+        lower.sort_by_key(|a| importance(a));
         for other in &lower {
             self.displace(&other.uid);
         }

@@ -220,7 +220,13 @@ fn plugins(value: &Value, weights: &mut Weights) -> Result<(), String> {
             // Where a plugin also filters, it cannot be turned off as a whole.
             let only_scores = ["NodeResourcesBalancedAllocation", "ImageLocality"].contains(&name);
             if name == "*" && point == "score" {
-                SCORES.iter().filter_map(|n| Some(*weight(weights, n)? = 0)).count();
+                SCORES
+                    .iter()
+                    .filter_map(|n| {
+                        let _: () = *weight(weights, n)? = 0;
+                        Some(())
+                    })
+                    .count();
             } else if point == "multiPoint" && !only_scores {
                 return Err(at(&format!("disabling {name:?}")));
             } else {

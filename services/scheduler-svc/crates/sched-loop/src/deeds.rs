@@ -71,10 +71,11 @@ impl Deeds {
             let Ok(_permit) = this.reports.acquire().await else { return };
             let path = format!("{}/status", path(&pod));
             let result = this.client.patch::<Value>(&path, Patch::Strategic(&patch)).await;
-            if let Err(error) = result {
-                if !error.is_not_found() && !error.is_conflict() {
-                    tracing::warn!(pod = pod.name, %error, "cannot write the pod's status");
-                }
+            if let Err(error) = result
+                && !error.is_not_found()
+                && !error.is_conflict()
+            {
+                tracing::warn!(pod = pod.name, %error, "cannot write the pod's status");
             }
         });
     }
@@ -96,10 +97,11 @@ impl Deeds {
             let _ = this.client.patch::<Value>(&status, Patch::Strategic(&patch)).await;
             let options = json!({"kind": "DeleteOptions", "apiVersion": "v1",
                 "preconditions": {"uid": victim.uid}});
-            if let Err(error) = this.client.delete(&path(&victim), &options).await {
-                if !error.is_not_found() && !error.is_conflict() {
-                    tracing::warn!(pod = victim.name, %error, "cannot remove a victim");
-                }
+            if let Err(error) = this.client.delete(&path(&victim), &options).await
+                && !error.is_not_found()
+                && !error.is_conflict()
+            {
+                tracing::warn!(pod = victim.name, %error, "cannot remove a victim");
             }
         });
     }

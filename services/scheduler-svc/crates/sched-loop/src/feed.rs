@@ -16,6 +16,7 @@ pub(crate) struct Namespace {
 
 /// One change.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one value at a time lives in the channel")]
 pub(crate) enum News {
     Nodes(Change<Node>),
     Pods(Change<Pod>),

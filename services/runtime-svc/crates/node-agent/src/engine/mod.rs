@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod container_config;
 pub mod env;
+pub mod eviction;
 pub mod expand;
 pub mod field;
 pub mod image;

@@ -27,6 +27,8 @@ pub struct Machine {
 /// How much is left.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
+    /// Bytes of memory the machine has.
+    pub memory_total: i64,
     /// Bytes of memory programs can still get.
     pub memory_available: i64,
     /// Bytes of memory used and not reclaimable.
@@ -72,6 +74,7 @@ pub fn machine(root: &Path) -> Machine {
 pub fn usage(root: &Path) -> Usage {
     let mut usage = Usage {
         memory_available: meminfo("MemAvailable"),
+        memory_total: meminfo("MemTotal"),
         memory_working_set: meminfo("MemTotal") - meminfo("MemAvailable"),
         max_tasks: number("/proc/sys/kernel/pid_max"),
         ..Usage::default()

@@ -75,6 +75,8 @@ pub struct Settings {
     pub sync_frequency: Duration,
     /// Pods the node takes.
     pub max_pods: u32,
+    /// What must stay free, else the node is under pressure.
+    pub eviction_hard: crate::engine::eviction::EvictionHard,
     /// Bytes of a log file at which it is rotated.
     pub log_max_size: u64,
     /// Files kept of a log.

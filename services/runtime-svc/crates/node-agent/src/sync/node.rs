@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::agent::Agent;
+use crate::engine::eviction::Threshold;
 use crate::engine::time;
 use crate::host::machine;
 
@@ -222,9 +223,13 @@ async fn node_status(agent: &Agent, flags: &NodeFlags, old: &Value) -> Value {
 async fn conditions(agent: &Agent, old: &Value) -> Vec<Value> {
     let usage = machine::usage(agent.paths.root());
     let percent = |part: i64, all: i64| if all > 0 { part.saturating_mul(100) / all } else { 100 };
-    let memory = usage.memory_available < 100 << 20;
-    let disk = percent(usage.disk_available, usage.disk_total) < 10
-        || (usage.inodes > 0 && percent(usage.inodes_free, usage.inodes) < 5);
+    let limits = agent.settings.eviction_hard;
+    let crossed = |limit: Option<Threshold>, left, whole| {
+        limit.is_some_and(|limit| limit.is_crossed(left, whole))
+    };
+    let memory = crossed(limits.memory, usage.memory_available, usage.memory_total);
+    let disk = crossed(limits.disk, usage.disk_available, usage.disk_total)
+        || (usage.inodes > 0 && crossed(limits.inodes, usage.inodes_free, usage.inodes));
     let pids = usage.max_tasks > 0 && percent(usage.max_tasks - usage.tasks, usage.max_tasks) < 10;
     let pressure = |yes: bool, kind: &str, good: (&str, &str), bad: (&str, &str)| {
         let (reason, message) = if yes { bad } else { good };

@@ -1,5 +1,6 @@
 //! The addresses behind services: EndpointSlices, and Endpoints for clients that know nothing newer.
 
+#[allow(clippy::module_inception, reason = "Endpoints objects beside EndpointSlices")]
 mod endpoints;
 mod slices;
 

@@ -16,7 +16,7 @@ fn job(name: &str, exit: i64, spec: Value) -> Value {
     job
 }
 
-fn ended<'a>(api: &FakeApi, name: &str, kind: &str) -> Option<Value> {
+fn ended(api: &FakeApi, name: &str, kind: &str) -> Option<Value> {
     let job = api.get(&format!("{JOBS}/{name}"))?;
     (condition(&job, kind)["status"] == "True").then_some(job)
 }

@@ -121,7 +121,7 @@ async fn kubelet(api: Arc<FakeApi>, dead: Arc<Mutex<HashSet<String>>>) {
         round += 1;
         let dead = dead.lock().clone();
         let nodes = api.list("/api/v1/nodes");
-        if round % 20 == 0 {
+        if round.is_multiple_of(20) {
             for node in &nodes {
                 let name = node["metadata"]["name"].as_str().unwrap();
                 let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -162,7 +162,7 @@ async fn kubelet(api: Arc<FakeApi>, dead: Arc<Mutex<HashSet<String>>>) {
                 if let Some(node) = pinned.or_else(any) {
                     api.edit(&path, |p| p["spec"]["nodeName"] = json!(node));
                 }
-            } else if pod["status"]["phase"] == "Pending" && (index + round) % 3 == 0 {
+            } else if pod["status"]["phase"] == "Pending" && (index + round).is_multiple_of(3) {
                 let restart = pod["spec"]["restartPolicy"].as_str().unwrap_or("Always");
                 let (phase, ready) = match (restart, pod["spec"]["exit"].as_i64()) {
                     ("Always", _) | (_, None) => ("Running", "True"),

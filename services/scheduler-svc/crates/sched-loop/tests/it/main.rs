@@ -1,4 +1,5 @@
 //! Black-box tests of the scheduler against an in-memory API server.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
