@@ -1,9 +1,12 @@
 //! Command line, as CoreDNS's.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use flotilla_config::ExitError;
+
+use crate::plan::Plan;
 
 /// A CoreDNS server: answers DNS as a Corefile says.
 #[derive(Debug, Parser)]
@@ -45,4 +48,38 @@ pub enum Command {
         #[arg(long, default_value = "127.0.0.1:8181")]
         ready_address: SocketAddr,
     },
+}
+
+/// Where the Corefile comes from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file named by `-conf`.
+    pub file: Option<PathBuf>,
+    /// Port of server blocks that name none.
+    pub port: u16,
+}
+
+impl Source {
+    /// Reads and checks the Corefile, or the builtin one; returns its text too.
+    ///
+    /// # Errors
+    /// When it cannot be read or is wrong.
+    pub fn load(&self) -> Result<(Plan, String), ExitError> {
+        let default = Path::new("Corefile");
+        let file = match &self.file {
+            Some(file) => file.as_path(),
+            None if default.exists() => default,
+            None => {
+                let plan = Plan::builtin(self.port).map_err(ExitError::config)?;
+                return Ok((plan, String::new()));
+            }
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            ExitError::config(format!("cannot read {}: {error}", file.display()))
+        })?;
+        let dir = file.parent().unwrap_or(Path::new("."));
+        let plan = Plan::parse(&file.display().to_string(), &text, dir, self.port)
+            .map_err(ExitError::config)?;
+        Ok((plan, text))
+    }
 }

@@ -15,13 +15,13 @@ mod metrics;
 mod plan;
 mod remote;
 mod server;
+mod store;
 mod wire;
 
 pub use config::Args;
-use config::Command;
+use config::{Command, Source};
 use flotilla_config::ExitError;
 use flotilla_server::{Shutdown, http_healthcheck};
-use plan::Plan;
 
 /// The version of CoreDNS whose behaviour this server has.
 const COREDNS_VERSION: &str = "1.14.7";
@@ -50,29 +50,12 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<(), ExitError> {
             .await
             .map_err(ExitError::unavailable);
     }
-    let (plan, corefile) = load(&args)?;
+    let source = Source { file: args.conf, port: args.port };
+    source.load()?;
     if let Some(file) = &args.pidfile {
         std::fs::write(file, format!("{}\n", std::process::id())).map_err(|error| {
             ExitError::unavailable(format!("cannot write {}: {error}", file.display()))
         })?;
     }
-    server::serve(plan, &corefile, args.quiet, shutdown).await
-}
-
-fn load(args: &Args) -> Result<(Plan, String), ExitError> {
-    let default = std::path::Path::new("Corefile");
-    let file = match &args.conf {
-        Some(file) => file.as_path(),
-        None if default.exists() => default,
-        None => {
-            let plan = Plan::builtin(args.port).map_err(ExitError::config)?;
-            return Ok((plan, String::new()));
-        }
-    };
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| ExitError::config(format!("cannot read {}: {error}", file.display())))?;
-    let dir = file.parent().unwrap_or(std::path::Path::new("."));
-    let plan = Plan::parse(&file.display().to_string(), &text, dir, args.port)
-        .map_err(ExitError::config)?;
-    Ok((plan, text))
+    server::serve(source, args.quiet, shutdown).await
 }

@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use flotilla_proto::dns::flotilla::dns::v1 as pb;
 use tonic::{Request, Response, Status};
 
-use crate::engine::{Client, Sites};
+use super::Running;
+use crate::engine::Client;
 use crate::plan;
 use crate::wire::types::{A, RD, rcode_text};
 use crate::wire::{Name, Query, scan};
@@ -17,14 +17,13 @@ const MAX_MESSAGE: usize = 65_535;
 /// Implements the three services over the running plan.
 #[derive(Debug, Clone)]
 pub struct AdminService {
-    corefile: Arc<str>,
-    ports: Arc<Vec<Arc<ArcSwap<Sites>>>>,
+    running: Arc<Running>,
 }
 
 impl AdminService {
-    /// Over the sites of all ports; the first port's resolve.
-    pub fn new(corefile: &str, ports: Vec<Arc<ArcSwap<Sites>>>) -> Self {
-        Self { corefile: corefile.into(), ports: Arc::new(ports) }
+    /// Over what runs; the first port's sites resolve.
+    pub fn new(running: Arc<Running>) -> Self {
+        Self { running }
     }
 }
 
@@ -40,7 +39,7 @@ impl pb::cache_service_server::CacheService for AdminService {
             text => Some(Name::parse(text).map_err(Status::invalid_argument)?.to_lowercase()),
         };
         let mut flushed = 0;
-        for port in self.ports.iter() {
+        for port in &self.running.state().ports {
             let sites = port.load();
             flushed += sites
                 .list()
@@ -57,7 +56,7 @@ impl pb::cache_service_server::CacheService for AdminService {
         _: Request<pb::StatsRequest>,
     ) -> Result<Response<pb::StatsResponse>, Status> {
         let mut total = pb::StatsResponse::default();
-        for port in self.ports.iter() {
+        for port in &self.running.state().ports {
             for stats in port
                 .load()
                 .list()
@@ -80,7 +79,9 @@ impl pb::config_service_server::ConfigService for AdminService {
         &self,
         _: Request<pb::GetCorefileRequest>,
     ) -> Result<Response<pb::GetCorefileResponse>, Status> {
-        Ok(Response::new(pb::GetCorefileResponse { corefile: self.corefile.to_string() }))
+        Ok(Response::new(pb::GetCorefileResponse {
+            corefile: self.running.state().corefile.clone(),
+        }))
     }
 
     async fn validate(
@@ -130,9 +131,12 @@ impl pb::resolve_service_server::ResolveService for AdminService {
             qtype,
             class: 1,
             edns: None,
+            size: 0,
         };
-        let client = Client { remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tcp: true };
-        let Some(port) = self.ports.first() else {
+        let client =
+            Client { remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tcp: true, hops: 0 };
+        let state = self.running.state();
+        let Some(port) = state.ports.first() else {
             return Err(Status::unavailable("no server block"));
         };
         let sites = port.load_full();

@@ -67,8 +67,11 @@ async fn connection(stream: TcpStream, remote: SocketAddr, sites: Arc<ArcSwap<Si
         let (writer, sites) = (writer.clone(), sites.clone());
         tokio::spawn(async move {
             let sites = sites.load_full();
-            let answer = sites.answer(&query, &Client { remote, tcp: true }, MAX_MESSAGE).await;
-            send(&writer, &answer).await;
+            let answer =
+                sites.answer(&query, &Client { remote, tcp: true, hops: 0 }, MAX_MESSAGE).await;
+            if !answer.is_empty() {
+                send(&writer, &answer).await;
+            }
             drop(slot);
         });
     }

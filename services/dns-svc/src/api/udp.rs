@@ -56,9 +56,10 @@ pub async fn serve_udp(socket: Arc<UdpSocket>, sites: Arc<ArcSwap<Sites>>) {
                 continue;
             }
         };
-        let client = Client { remote, tcp: false };
+        let client = Client { remote, tcp: false, hops: 0 };
         let now = sites.load().answer_now(&query, &client, query.udp_limit());
         let asking = match now {
+            Now::Answer(answer) if answer.is_empty() => continue,
             Now::Answer(answer) => {
                 if socket
                     .try_send_to(&answer, remote)
@@ -73,7 +74,7 @@ pub async fn serve_udp(socket: Arc<UdpSocket>, sites: Arc<ArcSwap<Sites>>) {
         let Ok(slot) = waiting.clone().try_acquire_owned() else { continue };
         let (socket, sites) = (socket.clone(), sites.load_full());
         tokio::spawn(async move {
-            let answer = sites.answer_later(asking, &query, &client, query.udp_limit()).await;
+            let answer = sites.answer_later(asking, &query, &client).await;
             let _ = socket.send_to(&answer, remote).await;
             drop(slot);
         });

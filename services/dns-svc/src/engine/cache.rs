@@ -121,17 +121,19 @@ impl Cache {
         Some(message)
     }
 
-    /// Keeps an answer if it may be kept.
-    pub fn put(&self, query: &Query, message: &[u8], walked: &Scan) {
+    /// Keeps an answer if it may be kept. Its TTLs become the time it is kept, for this client as for the next ones.
+    pub fn put(&self, query: &Query, message: &mut [u8], walked: &Scan) {
         let Some((class, keep)) = self.keep(message, walked) else { return };
         let capacity = [self.config.success_capacity, self.config.denial_capacity][class] / SHARDS;
         let key = key(query);
-        let ttls = walked
+        let ttls: Vec<usize> = walked
             .records
             .iter()
             .filter(|record| record.rtype != OPT)
             .map(|record: &Span| record.ttl_at)
             .collect();
+        let seconds = u32::try_from(keep.as_secs()).unwrap_or(u32::MAX).to_be_bytes();
+        ttls.iter().for_each(|at| message[*at..*at + 4].copy_from_slice(&seconds));
         let entry = Entry { message: message.to_vec(), ttls, stored: Instant::now(), keep };
         let mut shard = self.shard(&key).lock();
         shard[1 - class].remove(&key);
@@ -219,7 +221,16 @@ mod tests {
 
     fn query(name: &str) -> Query {
         let name = Name::parse(name).unwrap();
-        Query { id: 1, flags: 0, original: name.clone(), name, qtype: 1, class: 1, edns: None }
+        Query {
+            id: 1,
+            flags: 0,
+            original: name.clone(),
+            name,
+            qtype: 1,
+            class: 1,
+            edns: None,
+            size: 0,
+        }
     }
 
     fn answer(query: &Query, ttl: u32) -> Vec<u8> {
@@ -236,8 +247,9 @@ mod tests {
     async fn ttl_counts_down_and_entry_expires() {
         let cache = Cache::new(CacheConfig::default());
         let query = query("a.example.");
-        let message = answer(&query, 30);
-        cache.put(&query, &message, &scan(&message).unwrap());
+        let mut message = answer(&query, 30);
+        let walked = scan(&message).unwrap();
+        cache.put(&query, &mut message, &walked);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(scan(&cache.get(&query).unwrap()).unwrap().min_ttl(), Some(20));
         tokio::time::advance(Duration::from_secs(20)).await;
@@ -249,8 +261,9 @@ mod tests {
         let cache = Cache::new(CacheConfig { success_capacity: 128, ..CacheConfig::default() });
         for index in 0..5000 {
             let query = query(&format!("n{index}.example."));
-            let message = answer(&query, 30);
-            cache.put(&query, &message, &scan(&message).unwrap());
+            let mut message = answer(&query, 30);
+            let walked = scan(&message).unwrap();
+            cache.put(&query, &mut message, &walked);
         }
         let entries = cache.stats().entries;
         assert!((1..=128).contains(&entries), "{entries}");
@@ -263,8 +276,9 @@ mod tests {
         let cache = Cache::new(CacheConfig::default());
         let query = query("a.example.");
         for rcode in [crate::wire::types::REFUSED, NXDOMAIN] {
-            let message = MessageBuilder::answer(&query, 0, rcode).build();
-            cache.put(&query, &message, &scan(&message).unwrap());
+            let mut message = MessageBuilder::answer(&query, 0, rcode).build();
+            let walked = scan(&message).unwrap();
+            cache.put(&query, &mut message, &walked);
             assert!(cache.get(&query).is_none());
         }
     }

@@ -101,6 +101,7 @@ mod tests {
                 qtype,
                 class: 1,
                 edns: None,
+                size: 0,
             })
         };
         assert!(matches!(ask("node.example.", A), Outcome::Answer(m) if m[7] == 1));

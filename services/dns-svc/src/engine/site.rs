@@ -5,11 +5,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Cache, Hosts, Kubernetes, whoami};
-use crate::metrics::Metrics;
+use super::file::join;
+use super::query_log::log_query;
+use super::rewrite::Rewritten;
+use super::wrappers::{AclAction, Wrappers, add_extended_error, stopped};
+use super::{Cache, Errors, Hosts, Kubernetes, LogRule, LoopGuard, Said, ZoneFiles, whoami};
+use crate::metrics::{Metrics, SiteMetrics};
 use crate::remote::Forward;
-use crate::wire::types::{NXDOMAIN, REFUSED, SERVFAIL, rcode_text, type_text};
+use crate::wire::types::{IN, NXDOMAIN, REFUSED, SERVFAIL, type_text};
 use crate::wire::{MessageBuilder, Name, Query, bad_version, finish, scan};
+
+/// How often an alias may lead from one zone to another.
+const MAX_HOPS: u8 = 8;
 
 /// Who asks, and how.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +25,8 @@ pub struct Client {
     pub remote: SocketAddr,
     /// Whether it came over TCP.
     pub tcp: bool,
+    /// How often an alias led from one zone to another so far.
+    pub hops: u8,
 }
 
 /// What a backend says to a query.
@@ -38,6 +47,10 @@ pub enum Backend {
     Hosts(Hosts),
     /// Names of a cluster.
     Kubernetes(Arc<Kubernetes>),
+    /// Zones from files.
+    Zones(ZoneFiles),
+    /// The test for forwarding loops; it only watches.
+    Loop(Arc<LoopGuard>),
     /// Other servers.
     Forward(Forward),
     /// The client's own address.
@@ -50,6 +63,8 @@ impl Backend {
         match self {
             Self::Hosts(_) => "hosts",
             Self::Kubernetes(_) => "kubernetes",
+            Self::Zones(zones) => zones.name(),
+            Self::Loop(_) => "loop",
             Self::Forward(_) => "forward",
             Self::Whoami => "whoami",
         }
@@ -61,13 +76,30 @@ impl Backend {
             Self::Hosts(hosts) => Some(hosts.serve(query)),
             Self::Kubernetes(kubernetes) => Some(kubernetes.serve(query)),
             Self::Whoami => Some(Outcome::Answer(whoami(query, client))),
+            Self::Zones(zones) => match zones.serve(query) {
+                Said::Done(outcome) => Some(outcome),
+                Said::Continue(..) => None,
+            },
+            Self::Loop(guard) => {
+                guard.watch(query, client);
+                Some(Outcome::Pass)
+            }
             Self::Forward(forward) if !forward.is_for(query) => Some(Outcome::Pass),
             Self::Forward(_) => None,
         }
     }
 
-    async fn serve(&self, query: &Query, client: &Client) -> Outcome {
+    async fn serve(&self, query: &Query, client: &Client, sites: &Sites) -> Outcome {
         match self {
+            Self::Zones(zones) => match zones.serve(query) {
+                Said::Done(outcome) => outcome,
+                Said::Continue(found, target) => {
+                    let original = target.clone();
+                    let next = Query { name: target, original, edns: query.edns, ..query.clone() };
+                    let client = Client { hops: client.hops + 1, ..*client };
+                    join(query, found, &Box::pin(sites.lookup(&next, &client)).await)
+                }
+            },
             Self::Forward(forward) => forward.serve(query, client).await,
             local => local.serve_now(query, client).unwrap_or(Outcome::Pass),
         }
@@ -79,35 +111,35 @@ impl Backend {
 pub struct Site {
     /// Zone, lower case.
     pub zone: Name,
-    /// The zone as metrics show it.
-    pub zone_text: String,
-    /// `dns://:PORT`, as metrics show it.
-    pub server: String,
     /// Backends in plugin order.
     pub backends: Vec<Backend>,
     /// Answers kept, if the block has `cache`.
     pub cache: Option<Cache>,
-    /// Whether failures are logged.
-    pub errors: bool,
-    /// Whether queries are logged.
-    pub log: bool,
-    /// Whether answers count in the metrics.
-    pub metrics: bool,
+    /// How failures are logged.
+    pub errors: Option<Arc<Errors>>,
+    /// Which queries are logged.
+    pub log: Vec<LogRule>,
+    /// The small plugins around the backends.
+    pub wrappers: Wrappers,
+    /// Whether classes besides IN are answered.
+    pub any_class: bool,
+    /// Counters of this zone and server.
+    pub metrics: SiteMetrics,
 }
 
 /// All sites of one port; the longest zone wins.
 #[derive(Debug)]
 pub struct Sites {
     sites: Vec<Arc<Site>>,
-    server: String,
-    metrics: Arc<Metrics>,
+    dropped: SiteMetrics,
 }
 
 impl Sites {
     /// The sites of a port.
-    pub fn new(mut sites: Vec<Arc<Site>>, port: u16, metrics: Arc<Metrics>) -> Self {
+    pub fn new(mut sites: Vec<Arc<Site>>, port: u16, metrics: &Metrics) -> Self {
         sites.sort_by_key(|site| std::cmp::Reverse(site.zone.wire().len()));
-        Self { sites, server: format!("dns://:{port}"), metrics }
+        let dropped = SiteMetrics::new(metrics, &format!("dns://:{port}"), "dropped", true);
+        Self { sites, dropped }
     }
 
     /// The sites, longest zone first.
@@ -124,7 +156,7 @@ impl Sites {
     pub async fn answer(&self, query: &Query, client: &Client, limit: usize) -> Vec<u8> {
         match self.answer_now(query, client, limit) {
             Now::Answer(answer) => answer,
-            Now::Ask(asking) => self.answer_later(asking, query, client, limit).await,
+            Now::Ask(asking) => self.answer_later(asking, query, client).await,
         }
     }
 
@@ -135,76 +167,131 @@ impl Sites {
             return Now::Answer(bad_version(query, edns));
         }
         let Some(site) = self.find(&query.name) else {
-            self.metrics.response(
-                &self.server,
-                "dropped",
-                client,
-                query,
-                REFUSED,
-                "",
-                started.elapsed(),
-            );
+            self.dropped.response(client, query, REFUSED, "", started.elapsed());
             return Now::Answer(refusal(query, REFUSED, limit));
         };
+        let limit = site
+            .wrappers
+            .bufsize
+            .filter(|_| !client.tcp)
+            .map_or(limit, |size| limit.min(size.into()));
+        if query.class != IN && !site.any_class {
+            let message = MessageBuilder::answer(query, 0, REFUSED).build();
+            return Now::Answer(
+                self.complete(site, query, None, client, limit, &message, "", started),
+            );
+        }
+        if let Some((message, plugin)) = site.wrappers.early(query) {
+            return Now::Answer(
+                self.complete(site, query, None, client, limit, &message, plugin, started),
+            );
+        }
+        let rewritten = site.wrappers.rewrite(query);
+        let back = rewritten.as_ref();
+        let query = back.map_or(query, |rewritten| &rewritten.asked);
+        match site.wrappers.check(query, client) {
+            AclAction::Allow => {}
+            AclAction::Drop => return Now::Answer(Vec::new()),
+            action => {
+                let (message, code) = stopped(query, action);
+                let mut answer =
+                    self.complete(site, query, back, client, limit, &message, "acl", started);
+                add_extended_error(&mut answer, code);
+                return Now::Answer(answer);
+            }
+        }
         if let Some(cache) = &site.cache {
             if let Some(message) = cache.get(query) {
-                self.metrics.cache_hit(&site.server, &site.zone_text, message[3] & 0xF);
+                site.metrics.cache_hit(message[3] & 0xF);
                 return Now::Answer(
-                    self.complete(site, query, client, limit, &message, "cache", started),
+                    self.complete(site, query, back, client, limit, &message, "cache", started),
                 );
             }
-            self.metrics.cache_miss(&site.server, &site.zone_text);
+            site.metrics.cache_miss();
         }
         for (index, backend) in site.backends.iter().enumerate() {
             match backend.serve_now(query, client) {
-                None => return Now::Ask(Asking { site: site.clone(), next: index, started }),
+                None => {
+                    return Now::Ask(Asking {
+                        site: site.clone(),
+                        next: index,
+                        started,
+                        rewritten,
+                        limit,
+                    });
+                }
                 Some(Outcome::Pass) => {}
                 Some(outcome) => {
                     let message = site.settle(query, outcome, backend.name());
                     return Now::Answer(self.keep_and_complete(
                         site,
                         query,
+                        back,
                         client,
                         limit,
-                        &message,
+                        message,
                         backend.name(),
                         started,
                     ));
                 }
             }
         }
-        let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
-        Now::Answer(self.keep_and_complete(site, query, client, limit, &message, "", started))
+        let message = site.settle(query, site.exhausted(query), "");
+        Now::Answer(self.keep_and_complete(site, query, back, client, limit, message, "", started))
     }
 
     /// Goes on where [`Sites::answer_now`] had to stop.
-    pub async fn answer_later(
-        &self,
-        asking: Asking,
-        query: &Query,
-        client: &Client,
-        limit: usize,
-    ) -> Vec<u8> {
-        let Asking { site, next, started } = asking;
+    pub async fn answer_later(&self, asking: Asking, query: &Query, client: &Client) -> Vec<u8> {
+        let Asking { site, next, started, rewritten, limit } = asking;
+        let back = rewritten.as_ref();
+        let query = back.map_or(query, |rewritten| &rewritten.asked);
         for backend in &site.backends[next..] {
-            match backend.serve(query, client).await {
+            match backend.serve(query, client, self).await {
                 Outcome::Pass => {}
                 outcome => {
                     let message = site.settle(query, outcome, backend.name());
                     return self.keep_and_complete(
                         &site,
                         query,
+                        back,
                         client,
                         limit,
-                        &message,
+                        message,
                         backend.name(),
                         started,
                     );
                 }
             }
         }
-        let message = site.settle(query, Outcome::Failed("no next plugin found".to_owned()), "");
-        self.keep_and_complete(&site, query, client, limit, &message, "", started)
+        let message = site.settle(query, site.exhausted(query), "");
+        self.keep_and_complete(&site, query, back, client, limit, message, "", started)
+    }
+
+    /// Looks up what an alias of another zone leads to: a message that is neither counted nor fitted to a client.
+    async fn lookup(&self, query: &Query, client: &Client) -> Vec<u8> {
+        let Some(site) = self.find(&query.name) else {
+            return MessageBuilder::answer(query, 0, REFUSED).build();
+        };
+        if client.hops > MAX_HOPS {
+            return MessageBuilder::answer(query, 0, SERVFAIL).build();
+        }
+        if let Some(message) = site.cache.as_ref().and_then(|cache| cache.get(query)) {
+            return message;
+        }
+        let mut message = MessageBuilder::answer(query, 0, SERVFAIL).build();
+        for backend in &site.backends {
+            match backend.serve(query, client, self).await {
+                Outcome::Pass => {}
+                outcome => {
+                    message = site.settle(query, outcome, backend.name());
+                    break;
+                }
+            }
+        }
+        if let (Some(cache), Some(walked)) = (&site.cache, scan(&message)) {
+            cache.put(query, &mut message, &walked);
+        }
+        message
     }
 
     #[allow(clippy::too_many_arguments, reason = "everything that is known about one answer")]
@@ -212,16 +299,17 @@ impl Sites {
         &self,
         site: &Site,
         query: &Query,
+        back: Option<&Rewritten>,
         client: &Client,
         limit: usize,
-        message: &[u8],
+        mut message: Vec<u8>,
         plugin: &'static str,
         started: Instant,
     ) -> Vec<u8> {
-        if let (Some(cache), Some(walked)) = (&site.cache, scan(message)) {
-            cache.put(query, message, &walked);
+        if let (Some(cache), Some(walked)) = (&site.cache, scan(&message)) {
+            cache.put(query, &mut message, &walked);
         }
-        self.complete(site, query, client, limit, message, plugin, started)
+        self.complete(site, query, back, client, limit, &message, plugin, started)
     }
 
     /// Fits an answer to the client and counts it.
@@ -230,28 +318,26 @@ impl Sites {
         &self,
         site: &Site,
         query: &Query,
+        back: Option<&Rewritten>,
         client: &Client,
         limit: usize,
         message: &[u8],
         plugin: &'static str,
         started: Instant,
     ) -> Vec<u8> {
-        let answer =
+        let reverted = back.and_then(|rewritten| rewritten.revert(message));
+        let (message, query) = match (&reverted, back) {
+            (Some(reverted), Some(rewritten)) => (reverted.as_slice(), rewritten.original()),
+            (None, Some(rewritten)) => (&[][..], rewritten.original()),
+            _ => (message, query),
+        };
+        let mut answer =
             finish(message, query, limit).unwrap_or_else(|| refusal(query, SERVFAIL, limit));
+        site.wrappers.mix(&mut answer);
         let rcode = answer[3] & 0xF;
-        if site.metrics {
-            self.metrics.response(
-                &site.server,
-                &site.zone_text,
-                client,
-                query,
-                rcode,
-                plugin,
-                started.elapsed(),
-            );
-        }
-        if site.log {
-            log_query(query, client, rcode, answer.len(), started.elapsed());
+        site.metrics.response(client, query, rcode, plugin, started.elapsed());
+        if !site.log.is_empty() {
+            log_query(&site.log, query, client, &answer, started.elapsed());
         }
         answer
     }
@@ -272,20 +358,30 @@ pub struct Asking {
     site: Arc<Site>,
     next: usize,
     started: Instant,
+    rewritten: Option<Rewritten>,
+    limit: usize,
 }
 
 impl Site {
+    /// What is said when every backend passed.
+    fn exhausted(&self, query: &Query) -> Outcome {
+        match self.backends.last() {
+            // An authoritative server refuses what is not its own.
+            Some(Backend::Zones(_)) => {
+                Outcome::Answer(MessageBuilder::answer(query, 0, REFUSED).build())
+            }
+            _ => Outcome::Failed("no next plugin found".to_owned()),
+        }
+    }
+
     /// The message of an outcome that is not `Pass`.
     fn settle(&self, query: &Query, outcome: Outcome, plugin: &'static str) -> Vec<u8> {
         match outcome {
-            Outcome::Answer(message) => message,
+            Outcome::Answer(message) => self.wrappers.shape(message),
             Outcome::Failed(reason) => {
-                if self.errors {
-                    tracing::error!(
-                        "plugin/errors: 2 {} {}: {reason}",
-                        query.name,
-                        type_text(query.qtype)
-                    );
+                if let Some(errors) = &self.errors {
+                    let line = format!("2 {} {}: {reason}", query.name, type_text(query.qtype));
+                    errors.report(&reason, &line);
                 }
                 MessageBuilder::answer(query, 0, SERVFAIL).build()
             }
@@ -300,24 +396,6 @@ impl Site {
 fn refusal(query: &Query, rcode: u8, limit: usize) -> Vec<u8> {
     let message = MessageBuilder::answer(query, 0, rcode).build();
     finish(&message, query, limit).unwrap_or(message)
-}
-
-/// CoreDNS's `{common}` log format: client - id "type class name proto size do bufsize" rcode rflags rsize duration.
-fn log_query(query: &Query, client: &Client, rcode: u8, size: usize, took: std::time::Duration) {
-    let proto = if client.tcp { "tcp" } else { "udp" };
-    let buffer = query.udp_limit();
-    tracing::info!(
-        "{} - {} \"{} {} {} {proto} {} {} {buffer}\" {} {size} {:.9}s",
-        client.remote,
-        query.id,
-        type_text(query.qtype),
-        if query.class == 1 { "IN" } else { "CLASS" },
-        query.original,
-        query.original.wire().len() + 16,
-        query.wants_dnssec(),
-        rcode_text(rcode),
-        took.as_secs_f64()
-    );
 }
 
 /// Whether a response code says that the name or the type is not there.

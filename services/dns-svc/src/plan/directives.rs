@@ -65,14 +65,6 @@ pub fn health(directive: &Directive) -> Result<(SocketAddr, Duration), ParseErro
     Ok((address(directive, ":8080")?, lameduck))
 }
 
-/// `loadbalance [round_robin]`: endpoints are served in map order, which differs from name to name.
-pub fn loadbalance(directive: &Directive) -> Result<(), ParseError> {
-    match directive.words().as_slice() {
-        [] | ["round_robin"] => Ok(()),
-        [other, ..] => Err(directive.error(format!("not supported yet: loadbalance {other}"))),
-    }
-}
-
 /// `cache [TTL] { success CAPACITY [TTL] [MINTTL]; denial ...; servfail DURATION }`
 pub fn cache(directive: &Directive) -> Result<CacheConfig, ParseError> {
     let mut config = CacheConfig::default();

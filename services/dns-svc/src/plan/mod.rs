@@ -1,20 +1,28 @@
 //! What a Corefile means: server blocks as typed settings, checked whole before anything is bound.
 
 mod directives;
+mod files;
 mod kubernetes;
+mod logging;
+mod wrappers;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 pub use kubernetes::KubernetesSettings;
+pub use logging::Reload;
+use sha2::{Digest, Sha512};
 
 use crate::corefile::{Directive, ParseError, ServerBlock, ServerKey, parse};
-use crate::engine::CacheConfig;
+use crate::engine::{CacheConfig, Consolidate, LogRule, Wrappers};
 use crate::remote::ForwardOptions;
+use crate::store::{AutoOptions, FileOptions};
 
 /// The plugins of this build in the order they act, a subsequence of CoreDNS's plugin.cfg.
 pub const PLUGINS: &[&str] = &[
+    "reload",
+    "bufsize",
     "bind",
     "ready",
     "health",
@@ -22,10 +30,19 @@ pub const PLUGINS: &[&str] = &[
     "errors",
     "log",
     "admin",
+    "any",
+    "chaos",
     "loadbalance",
+    "rewrite",
+    "acl",
     "cache",
+    "header",
+    "minimal",
     "hosts",
     "kubernetes",
+    "file",
+    "auto",
+    "loop",
     "forward",
     "whoami",
 ];
@@ -43,9 +60,7 @@ const OTHERS: &[&str] = &[
     "https3",
     "timeouts",
     "multisocket",
-    "reload",
     "nsid",
-    "bufsize",
     "debug",
     "trace",
     "pprof",
@@ -53,27 +68,18 @@ const OTHERS: &[&str] = &[
     "dnstap",
     "local",
     "dns64",
-    "any",
-    "chaos",
     "tsig",
-    "rewrite",
     "autopath",
-    "acl",
-    "header",
     "dnssec",
     "tls",
-    "minimal",
     "template",
     "transfer",
     "route53",
     "azure",
     "clouddns",
     "k8s_external",
-    "file",
-    "auto",
     "secondary",
     "etcd",
-    "loop",
     "grpc",
     "erratic",
     "on",
@@ -91,9 +97,13 @@ pub struct Block {
     /// Addresses to listen on.
     pub bind: Vec<IpAddr>,
     /// `errors`
-    pub errors: bool,
+    pub errors: Option<Vec<Consolidate>>,
     /// `log`
-    pub log: bool,
+    pub log: Vec<LogRule>,
+    /// `reload`
+    pub reload: Option<Reload>,
+    /// `loop`
+    pub loop_test: bool,
     /// `prometheus ADDRESS`
     pub prometheus: Option<SocketAddr>,
     /// `health ADDRESS`, and how long it goes on answering after the end was asked for.
@@ -108,6 +118,12 @@ pub struct Block {
     pub hosts: Option<(String, u32, bool)>,
     /// `kubernetes`
     pub kubernetes: Option<KubernetesSettings>,
+    /// `file`, one entry a directive.
+    pub files: Vec<FileOptions>,
+    /// `auto`
+    pub auto: Option<AutoOptions>,
+    /// The small plugins around the backends.
+    pub wrappers: Wrappers,
     /// `forward`
     pub forward: Option<ForwardOptions>,
     /// `whoami`
@@ -119,6 +135,8 @@ pub struct Block {
 pub struct Plan {
     /// The server blocks in file order.
     pub blocks: Vec<Block>,
+    /// SHA-512 of all words, imports resolved, in hex.
+    pub digest: String,
 }
 
 impl Plan {
@@ -135,10 +153,13 @@ impl Plan {
         let env = |name: &str| std::env::var(name).ok();
         let mut blocks = Vec::new();
         let mut served = HashSet::new();
-        for block in parse(file, text, dir, &env)? {
-            blocks.push(read_block(&block, default_port, &mut served)?);
+        let parsed = parse(file, text, dir, &env)?;
+        for block in &parsed {
+            blocks.push(read_block(block, default_port, &mut served)?);
         }
-        Ok(Self { blocks })
+        let digest = Sha512::digest(format!("{parsed:?}"));
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { blocks, digest })
     }
 
     /// What CoreDNS serves when there is no Corefile.
@@ -167,8 +188,10 @@ fn read_block(
     let mut read = Block {
         keys,
         bind: Vec::new(),
-        errors: false,
-        log: false,
+        errors: None,
+        log: Vec::new(),
+        reload: None,
+        loop_test: false,
         prometheus: None,
         health: None,
         ready: None,
@@ -176,6 +199,9 @@ fn read_block(
         cache: None,
         hosts: None,
         kubernetes: None,
+        files: Vec::new(),
+        auto: None,
+        wrappers: Wrappers::default(),
         forward: None,
         whoami: false,
     };
@@ -191,9 +217,10 @@ fn read_block(
 fn read_directive(directive: &Directive, block: &mut Block) -> Result<(), ParseError> {
     match directive.name.text.as_str() {
         "bind" => block.bind.extend(directives::bind(directive)?),
-        "errors" => block.errors = directives::flag(directive)?,
-        "log" => block.log = directives::flag(directive)?,
-        "loadbalance" => directives::loadbalance(directive)?,
+        "reload" => block.reload = logging::reload(directive)?,
+        "loop" => block.loop_test = directives::flag(directive)?,
+        "errors" => block.errors = Some(logging::errors(directive)?),
+        "log" => block.log.push(logging::log(directive)?),
         "prometheus" => block.prometheus = Some(directives::address(directive, "localhost:9153")?),
         "health" => block.health = Some(directives::health(directive)?),
         "ready" => block.ready = Some(directives::address(directive, ":8181")?),
@@ -201,8 +228,11 @@ fn read_directive(directive: &Directive, block: &mut Block) -> Result<(), ParseE
         "cache" => block.cache = Some(directives::cache(directive)?),
         "hosts" => block.hosts = Some(directives::hosts(directive)?),
         "kubernetes" => block.kubernetes = Some(kubernetes::read(directive, &block.keys)?),
+        "file" => block.files.push(files::file(directive, &block.keys)?),
+        "auto" => block.auto = Some(files::auto(directive, &block.keys)?),
         "forward" => block.forward = Some(directives::forward(directive)?),
         "whoami" => block.whoami = directives::flag(directive)?,
+        _ if wrappers::read(directive, &block.keys, &mut block.wrappers)? => {}
         other if OTHERS.contains(&other) => {
             return Err(directive.error(format!("not supported yet: {other}")));
         }

@@ -147,6 +147,7 @@ async fn check_health(upstreams: std::sync::Weak<Vec<Upstream>>, pause: Duration
         qtype: NS,
         class: 1,
         edns: None,
+        size: 0,
     };
     loop {
         tokio::time::sleep(pause).await;
@@ -162,7 +163,11 @@ async fn check_health(upstreams: std::sync::Weak<Vec<Upstream>>, pause: Duration
 }
 
 /// One question to one server.
-async fn exchange(server: SocketAddr, query: &Query, tcp: bool) -> std::io::Result<Vec<u8>> {
+pub(super) async fn exchange(
+    server: SocketAddr,
+    query: &Query,
+    tcp: bool,
+) -> std::io::Result<Vec<u8>> {
     let id: u16 = rand::random();
     let request = request(query, id);
     if tcp {
@@ -225,7 +230,7 @@ fn answers(message: &[u8], id: u16, query: &Query) -> bool {
 }
 
 fn request(query: &Query, id: u16) -> Vec<u8> {
-    let plain = Query { id, edns: None, ..query.clone() };
+    let plain = Query { id, edns: None, size: 0, ..query.clone() };
     let mut bytes = MessageBuilder::answer(&plain, 0, NOERROR).build();
     bytes[2..4].copy_from_slice(&(query.flags & (RD | CD)).to_be_bytes());
     // OPT with our size, and the client's wish for DNSSEC records.

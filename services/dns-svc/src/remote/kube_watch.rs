@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flotilla_kube_client::{Client, ListParams, Reflector};
 use serde::de::DeserializeOwned;
+use tokio::task::AbortHandle;
 
 use crate::engine::kubernetes::Store;
 
@@ -20,34 +21,44 @@ pub struct WatchOptions {
     pub pods: bool,
 }
 
-/// Starts following; ends with the runtime. Failures are waited out by the reflectors.
-pub fn follow(client: &Client, options: &WatchOptions, store: &Arc<Store>) {
+/// Running followers; they end when this is dropped.
+#[derive(Debug, Default)]
+pub struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    /// These followers.
+    pub fn new(handles: Vec<AbortHandle>) -> Self {
+        Self(handles)
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Starts following. Failures are waited out by the reflectors.
+pub fn follow(client: &Client, options: &WatchOptions, store: &Arc<Store>) -> Tasks {
     let params = |labels: &Option<String>| ListParams {
         label_selector: labels.clone(),
         ..ListParams::default()
     };
-    let services = params(&options.labels);
-    spawn(
-        client,
-        "/api/v1/namespaces",
-        params(&options.namespace_labels),
-        store,
-        Store::namespaces,
-    );
-    spawn(client, "/api/v1/services", services, store, Store::services);
+    let (namespaces, services) = (params(&options.namespace_labels), params(&options.labels));
+    let mut tasks = vec![
+        spawn(client, "/api/v1/namespaces", namespaces, store, Store::namespaces),
+        spawn(client, "/api/v1/services", services, store, Store::services),
+    ];
+    // Slices carry labels of their own; the Service's selector does not apply to them.
+    let all = ListParams::default();
     if options.endpoints {
-        // Slices carry labels of their own; the Service's selector does not apply to them.
-        spawn(
-            client,
-            "/apis/discovery.k8s.io/v1/endpointslices",
-            ListParams::default(),
-            store,
-            Store::slices,
-        );
+        let path = "/apis/discovery.k8s.io/v1/endpointslices";
+        tasks.push(spawn(client, path, all.clone(), store, Store::slices));
     }
     if options.pods {
-        spawn(client, "/api/v1/pods", ListParams::default(), store, Store::pods);
+        tasks.push(spawn(client, "/api/v1/pods", all, store, Store::pods));
     }
+    Tasks(tasks)
 }
 
 fn spawn<T: DeserializeOwned + Send + 'static>(
@@ -56,13 +67,14 @@ fn spawn<T: DeserializeOwned + Send + 'static>(
     params: ListParams,
     store: &Arc<Store>,
     apply: impl Fn(&Store, flotilla_kube_client::Change<T>) + Send + 'static,
-) {
+) -> AbortHandle {
     let (client, store) = (client.clone(), store.clone());
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let mut reflector = Reflector::<T>::new(client, path, params);
         loop {
             let change = reflector.next().await;
             apply(&store, change);
         }
     });
+    task.abort_handle()
 }

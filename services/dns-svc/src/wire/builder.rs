@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::types::{IN, OPT, QR, TC};
-use super::{Edns, Name, Query, Rdata, Record, scan};
+use super::types::{CH, CNAME, IN, MX, NS, OPT, PTR, QR, SOA, TC};
+use super::{Edns, Name, Query, Rdata, Record, names_in, scan};
 
 const HEADER: usize = 12;
 /// Payload this server accepts over UDP; 1232 avoids fragments (DNS flag day 2020).
@@ -16,6 +16,7 @@ pub struct MessageBuilder {
     /// Where each suffix that was written starts.
     suffixes: HashMap<Vec<u8>, u16>,
     counts: [u16; 3],
+    class: u16,
 }
 
 impl MessageBuilder {
@@ -27,7 +28,8 @@ impl MessageBuilder {
             &(QR | flags | query.echoed_flags() | u16::from(rcode)).to_be_bytes(),
         );
         bytes.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-        let mut builder = Self { bytes, suffixes: HashMap::new(), counts: [0; 3] };
+        let mut builder =
+            Self { bytes, suffixes: HashMap::new(), counts: [0; 3], class: query.class };
         builder.name(&query.original, true);
         builder.bytes.extend_from_slice(&query.qtype.to_be_bytes());
         builder.bytes.extend_from_slice(&query.class.to_be_bytes());
@@ -70,7 +72,8 @@ impl MessageBuilder {
     fn record(&mut self, record: &Record, section: usize) {
         self.name(&record.name, true);
         self.bytes.extend_from_slice(&record.data.rtype().to_be_bytes());
-        self.bytes.extend_from_slice(&IN.to_be_bytes());
+        let class = if self.class == CH && matches!(record.data, Rdata::Txt(_)) { CH } else { IN };
+        self.bytes.extend_from_slice(&class.to_be_bytes());
         self.bytes.extend_from_slice(&record.ttl.to_be_bytes());
         let length_at = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);
@@ -99,12 +102,29 @@ impl MessageBuilder {
                 // RFC 2782: the target is not compressed.
                 self.name(target, false);
             }
+            Rdata::Raw { rtype, data } => self.raw(*rtype, data),
             Rdata::Txt(text) => {
                 let text = &text.as_bytes()[..text.len().min(255)];
                 self.bytes.push(text.len() as u8);
                 self.bytes.extend_from_slice(text);
             }
         }
+    }
+
+    /// Data in wire form; names of the types of RFC 1035 are compressed (RFC 3597 section 4).
+    fn raw(&mut self, rtype: u16, data: &[u8]) {
+        let layout = names_in(rtype).filter(|_| matches!(rtype, NS | CNAME | SOA | PTR | MX));
+        let Some((before, names)) = layout.filter(|(before, _)| data.len() >= *before) else {
+            return self.bytes.extend_from_slice(data);
+        };
+        self.bytes.extend_from_slice(&data[..before]);
+        let mut at = before;
+        for _ in 0..names {
+            let Some((name, after)) = Name::read(data, at) else { break };
+            self.name(&name, true);
+            at = after;
+        }
+        self.bytes.extend_from_slice(&data[at..]);
     }
 
     fn name(&mut self, name: &Name, compress: bool) {

@@ -10,9 +10,11 @@ mod query;
 mod record;
 mod scan;
 pub mod types;
+mod unpack;
 
 pub use builder::{MessageBuilder, bad_version, finish};
 pub use name::Name;
 pub use query::{Edns, Query, QueryError};
 pub use record::{Rdata, Record};
 pub use scan::{Scan, Span, scan};
+pub use unpack::{names_in, unpack};

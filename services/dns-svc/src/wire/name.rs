@@ -134,6 +134,21 @@ impl Name {
         }
     }
 
+    /// The name without its first label; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        let length = usize::from(*self.0.first()?);
+        (length > 0).then(|| Self(self.0[length + 1..].into()))
+    }
+
+    /// The name with `from` at its end replaced by `to`; `None` if it does not end so or becomes too long.
+    pub fn replace_suffix(&self, from: &Self, to: &Self) -> Option<Self> {
+        if !self.is_within(from) {
+            return None;
+        }
+        let wire = [&self.0[..self.0.len() - from.0.len()], &to.0].concat();
+        (wire.len() <= MAX_NAME).then(|| Self(wire.into()))
+    }
+
     /// `label.self`.
     ///
     /// # Errors

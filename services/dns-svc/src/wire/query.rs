@@ -36,6 +36,8 @@ pub struct Query {
     pub class: u16,
     /// EDNS, if the client speaks it.
     pub edns: Option<Edns>,
+    /// Bytes the message had.
+    pub size: usize,
 }
 
 /// What to do with a message that is no query to answer.
@@ -81,7 +83,7 @@ impl Query {
         let records = usize::from(answers) + usize::from(authorities) + usize::from(additionals);
         let edns = read_edns(message, at + 4, records).ok_or_else(|| refuse(FORMERR))?;
         let name = original.to_lowercase();
-        Ok(Self { id, flags, original, name, qtype, class, edns })
+        Ok(Self { id, flags, original, name, qtype, class, edns, size: message.len() })
     }
 
     /// Bytes an answer over UDP may have.
@@ -170,6 +172,7 @@ mod tests {
             message.truncate((state >> 40) as usize % (message.len() + 1));
             let _ = Query::parse(&message);
             let _ = crate::wire::scan(&message);
+            let _ = crate::wire::unpack(&message);
         }
     }
 }

@@ -51,6 +51,13 @@ pub enum Rdata {
     },
     /// Text, one string of at most 255 bytes.
     Txt(String),
+    /// Any type, in wire form without compression.
+    Raw {
+        /// Type.
+        rtype: u16,
+        /// Data.
+        data: Vec<u8>,
+    },
 }
 
 impl Rdata {
@@ -65,7 +72,13 @@ impl Rdata {
             Self::Soa { .. } => SOA,
             Self::Srv { .. } => SRV,
             Self::Txt(_) => TXT,
+            Self::Raw { rtype, .. } => *rtype,
         }
+    }
+
+    /// Bytes of raw data; 0 for typed data.
+    pub fn raw_len(&self) -> usize {
+        if let Self::Raw { data, .. } = self { data.len() } else { 0 }
     }
 
     /// An address of either family.

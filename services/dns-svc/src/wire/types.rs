@@ -10,12 +10,20 @@ pub const CNAME: u16 = 5;
 pub const SOA: u16 = 6;
 /// Pointer (RFC 1035).
 pub const PTR: u16 = 12;
+/// Host information (RFC 1035).
+pub const HINFO: u16 = 13;
+/// Mail exchanger (RFC 1035).
+pub const MX: u16 = 15;
 /// Text (RFC 1035).
 pub const TXT: u16 = 16;
 /// IPv6 address (RFC 3596).
 pub const AAAA: u16 = 28;
 /// Service location (RFC 2782).
 pub const SRV: u16 = 33;
+/// Alias of a whole subtree (RFC 6672).
+pub const DNAME: u16 = 39;
+/// Delegation signer (RFC 4034).
+pub const DS: u16 = 43;
 /// EDNS pseudo record (RFC 6891).
 pub const OPT: u16 = 41;
 /// Incremental transfer (RFC 1995).
@@ -27,6 +35,8 @@ pub const ANY: u16 = 255;
 
 /// The Internet.
 pub const IN: u16 = 1;
+/// Chaos, where servers tell about themselves (RFC 4892).
+pub const CH: u16 = 3;
 
 /// No error.
 pub const NOERROR: u8 = 0;
@@ -72,20 +82,30 @@ pub fn rcode_text(rcode: u8) -> &'static str {
     }
 }
 
+/// The number of a type by its text, also as `TYPE65280`.
+pub fn type_number(text: &str) -> Option<u16> {
+    let text = text.to_ascii_uppercase();
+    if let Some(number) = text.strip_prefix("TYPE") {
+        return number.parse().ok();
+    }
+    (1..=ANY).find(|number| type_text(*number) == text)
+}
+
 /// Text of a type, `other` for what metrics do not tell apart.
 pub fn type_text(rtype: u16) -> &'static str {
     match rtype {
         A => "A",
         AAAA => "AAAA",
         CNAME => "CNAME",
-        15 => "MX",
+        HINFO => "HINFO",
+        MX => "MX",
         NS => "NS",
         PTR => "PTR",
         SOA => "SOA",
         SRV => "SRV",
         TXT => "TXT",
         35 => "NAPTR",
-        43 => "DS",
+        DS => "DS",
         48 => "DNSKEY",
         46 => "RRSIG",
         47 => "NSEC",

@@ -3,5 +3,8 @@
 
 mod cluster;
 mod fake_api;
+mod reload;
 mod server;
 mod transport;
+mod wrappers;
+mod zones;

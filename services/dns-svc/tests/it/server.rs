@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Server {
     pub port: u16,
     pub process: Process,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
@@ -25,12 +25,19 @@ impl Server {
         fs::write(&file, corefile.replace("PORT", &port.to_string())).unwrap();
         let mut process = Process::spawn(Command::new(program).arg("-conf").arg(&file));
         process.wait_for_line("CoreDNS-", LIMIT);
-        Self { port, process, _dir: dir }
+        Self { port, process, dir }
     }
 
     /// Ours.
     pub fn ours(corefile: &str) -> Self {
         Self::start(&PathBuf::from(env!("CARGO_BIN_EXE_dns-svc")), corefile)
+    }
+
+    /// Replaces the Corefile at once.
+    pub fn write(&self, corefile: &str) {
+        let (file, new) = (self.dir.path().join("Corefile"), self.dir.path().join("new"));
+        fs::write(&new, corefile.replace("PORT", &self.port.to_string())).unwrap();
+        fs::rename(new, file).unwrap();
     }
 
     /// dig's output without what differs from run to run, records sorted within their section.
