@@ -5,6 +5,7 @@ import sys
 import tempfile
 
 import grpc
+import grpc_tools
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_tools import protoc
 
@@ -25,7 +26,8 @@ EXPECTED = [
 
 def generate(folder: str) -> None:
     files = [str(p.relative_to(ROOT)) for p in (ROOT / "flotilla").rglob("*.proto")]
-    arguments = ["protoc", f"-I{ROOT}", f"--python_out={folder}", f"--grpc_python_out={folder}", *files]
+    well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
+    arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}", f"--python_out={folder}", f"--grpc_python_out={folder}", *files]
     if protoc.main(arguments) != 0:
         sys.exit("protoc failed")
     sys.path.insert(0, folder)

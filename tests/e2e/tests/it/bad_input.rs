@@ -56,7 +56,7 @@ fn broken_manifest_and_unknown_image_are_explained() {
     std::fs::write(
         &broken,
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n  selector: {matchLabels: {a: b}}\n  \
-         template:\n    metadata: {labels: {a: c}}\n    spec: {containers: [{name: x, image: y}]}\n",
+         template:\n    metadata: {labels: {a: c}}\n    spec: {containers: [{name: x, image: app}]}\n",
     )
     .unwrap();
     let output = suite.kubectl(&["apply", "-f", &broken.display().to_string()]);
