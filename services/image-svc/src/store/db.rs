@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::TrySendError;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options,
@@ -104,9 +105,37 @@ struct Request {
 /// The metadata store. Clones share it.
 #[derive(Clone)]
 pub struct Db {
+    /// Dropped before `db`: the database has to be closed by whoever drops the last clone, not by the writer's
+    /// thread while the process already ends.
+    writer: Arc<WriterThread>,
     db: Arc<DB>,
-    queue: std::sync::mpsc::SyncSender<Request>,
     broken: Arc<AtomicBool>,
+}
+
+/// The writer's queue and its thread, which ends with the last clone of [`Db`].
+struct WriterThread {
+    queue: Option<std::sync::mpsc::SyncSender<Request>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl WriterThread {
+    fn try_send(&self, request: Request) -> Result<(), TrySendError<Request>> {
+        match &self.queue {
+            Some(queue) => queue.try_send(request),
+            None => Err(TrySendError::Disconnected(request)),
+        }
+    }
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        self.queue = None;
+        let Some(thread) = self.thread.take() else { return };
+        // A job may hold the last clone; its thread cannot wait for itself.
+        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            tracing::error!("the metadata writer panicked");
+        }
+    }
 }
 
 impl std::fmt::Debug for Db {
@@ -153,11 +182,12 @@ impl Db {
         let (queue, requests) = std::sync::mpsc::sync_channel(4 * GROUP);
         let broken = Arc::new(AtomicBool::new(false));
         let writer = Writer { db: db.clone(), broken: broken.clone() };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("meta-writer".into())
             .spawn(move || writer.run(&requests))
             .map_err(|error| StoreError::io(path, error))?;
-        Ok(Self { db, queue, broken })
+        let writer = Arc::new(WriterThread { queue: Some(queue), thread: Some(thread) });
+        Ok(Self { writer, db, broken })
     }
 
     /// Runs `change` alone with all changes before it applied, and waits until its own are on disk.
@@ -193,13 +223,13 @@ impl Db {
         });
         let mut request = Request { durable, job };
         loop {
-            match self.queue.try_send(request) {
+            match self.writer.try_send(request) {
                 Ok(()) => break,
-                Err(std::sync::mpsc::TrySendError::Full(back)) => {
+                Err(TrySendError::Full(back)) => {
                     request = back;
                     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
                 }
-                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => {
+                Err(TrySendError::Disconnected(_)) => {
                     return Err(StoreError::Closed("the writer has ended".to_owned()).into());
                 }
             }
