@@ -11,7 +11,7 @@ use crate::rig::rig;
 fn kubelet_api_answers_those_who_may_ask() {
     let Some(mut rig) = rig("kubelet_api_answers_those_who_may_ask") else { return };
     rig.start_agent();
-    rig.create("a", json!({"containers": [{"name": "a", "command": ["sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo err >&2; sleep 1000"]}]}));
+    rig.create("a", json!({"containers": [{"name": "a", "command": ["sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; sleep 1; echo err >&2; sleep 1000"]}]}));
     rig.until_ready("a");
     assert_eq!(rig.kubelet("/healthz", None), (200, "ok".to_owned()));
     assert_eq!(rig.kubelet("/pods", None).0, 401);
