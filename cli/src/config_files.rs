@@ -189,7 +189,7 @@ pub async fn apply_dns_service(client: &Client, dns: DnsService) -> Result<(), S
     .await
 }
 
-/// Creates the object; one that is there already from an earlier start is replaced if its ports changed.
+/// Brings the object to this state, whether it is there from an earlier start or not.
 async fn ensure(
     client: &Client,
     collection: &str,
@@ -197,14 +197,16 @@ async fn ensure(
     object: &Value,
 ) -> Result<(), String> {
     const PATIENCE: u32 = 50;
+    let path = format!("{collection}/{name}");
     for attempt in 0.. {
-        match client.create::<Value>(collection, object).await {
+        // Looked for first: creating it again would be refused for its address before its name.
+        let done = match client.get::<Value>(&path).await {
+            Ok(_) => client.patch::<Value>(&path, flotilla_kube_client::Patch::Merge(object)).await,
+            Err(error) if error.is_not_found() => client.create::<Value>(collection, object).await,
+            Err(error) => Err(error),
+        };
+        match done {
             Ok(_) => return Ok(()),
-            Err(error) if error.is_conflict() => {
-                let patch = flotilla_kube_client::Patch::Merge(object);
-                let patched = client.patch::<Value>(&format!("{collection}/{name}"), patch).await;
-                return patched.map(drop).map_err(|error| format!("cannot update {name}: {error}"));
-            }
             // The namespace appears a moment after the API is ready.
             Err(error)
                 if attempt < PATIENCE
@@ -212,7 +214,7 @@ async fn ensure(
             {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => return Err(format!("cannot create {name}: {error}")),
+            Err(error) => return Err(format!("cannot bring {name} up to date: {error}")),
         }
     }
     unreachable!("the loop ends by returning")

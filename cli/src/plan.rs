@@ -201,6 +201,8 @@ impl Builder<'_> {
             ("--nft-table", &format!("{}-host", self.args.bridge_name)),
             ("--proxy-nft-table", &format!("{}-svc", self.args.bridge_name)),
             ("--cluster-cidr", &self.args.pod_cidr),
+            // The disk of a workstation is often nearly full; kubelet's tenth would leave every pod Pending.
+            ("--eviction-hard", "memory.available<50Mi,nodefs.available<1%,nodefs.inodesFree<1%"),
             ("--metrics-address", &metrics),
             ("--kubeconfig", &self.layout.kubeconfig().display().to_string()),
             ("--hostname-override", &self.args.node_name),
