@@ -162,6 +162,10 @@ fn admin_api_deletes_and_snapshots() {
 #[test]
 fn heavy_queries_are_bounded() {
     let (server, _target) = server();
+    // Without samples even this query is quick.
+    flotilla_testkit::eventually("a scrape", std::time::Duration::from_secs(20), || {
+        server.value("sum(m)").is_some()
+    });
     let reply = get(
         server.address,
         &format!("/api/v1/query?timeout=10ms&query={}", encode("sum_over_time((m * m)[30d:10ms])")),
